@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns how descriptors and bulk bytes cross a process boundary: SCM_RIGHTS packets and sealed memfds.
+
+Used by every process. It never maps a received file and never keeps a descriptor that nobody asked for.
+"""
+
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Sequence
+
+from ipc.errors import BadDescriptor, ChannelClosed
+
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+MAX_RECEIVED = 8
+
+
+def sealed_memfd(name: str, content: bytes) -> int:
+    """A descriptor of an unnamed file with `content` that nobody can change any more; `name` shows in /proc only."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_sealed(descriptor: int, limit: int) -> bytes:
+    """The whole content of a sealed memfd of at most `limit` bytes; BadDescriptor for anything else."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise BadDescriptor("not a regular file")
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError:
+        raise BadDescriptor("not a memfd") from None
+    if seals & SEALS != SEALS:
+        raise BadDescriptor("not sealed")
+    if status.st_size > limit:
+        raise BadDescriptor(f"{status.st_size} bytes are over the limit of {limit}")
+    content = bytearray()
+    while len(content) < status.st_size:
+        piece = os.pread(descriptor, status.st_size - len(content), len(content))
+        if not piece:
+            raise BadDescriptor("shorter than its size")
+        content += piece
+    return bytes(content)
+
+
+def send_packet(peer: socket.socket, packet: bytes, descriptors: Sequence[int] = ()) -> None:
+    """One packet with its descriptors, without waiting. ChannelClosed when the peer is gone or does not read."""
+    try:
+        socket.send_fds(peer, [packet], list(descriptors), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except (BrokenPipeError, ConnectionResetError, BlockingIOError) as error:
+        raise ChannelClosed(f"peer does not take packets: {error.strerror}") from None
+
+
+def receive_packet(peer: socket.socket, limit: int) -> tuple[bytes, tuple[int, ...]]:
+    """The next packet and its descriptors, which the caller owns; waits as the socket is set to.
+
+    ChannelClosed at the end, BadDescriptor for a cut packet or too many descriptors (all of them closed)."""
+    try:
+        packet, descriptors, flags, _ = socket.recv_fds(peer, limit, MAX_RECEIVED, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        raise ChannelClosed("peer reset the channel") from None
+    if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+        close_all(descriptors)
+        raise BadDescriptor("packet or descriptors cut off")
+    if not packet:
+        close_all(descriptors)
+        raise ChannelClosed("peer closed the channel")
+    return packet, tuple(descriptors)
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close every one of `descriptors`."""
+    for descriptor in descriptors:
+        os.close(descriptor)

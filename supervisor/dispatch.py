@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the answer to "may this worker send this message now?": the table is made of the policies' requests.
+
+Runs in the supervisor. What it refuses ends the worker; it never answers a sender.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from ipc.errors import UnpermittedMessage
+from ipc.messages import InputRefused, Message, WorkerReady
+from policy.profile import Profile, Request
+
+Phase = Literal["boot", "provisioning", "steady"]
+PHASES: tuple[Phase, ...] = ("boot", "provisioning", "steady")
+# What any worker may say in any phase, once: that it is ready, and that its input was unusable.
+ANY_PHASE = (WorkerReady.__name__, InputRefused.__name__)
+
+
+class Table:
+    """(kind, message, phase) -> permit. Phases advance one way and only here."""
+
+    def __init__(self, profiles: Iterable[Profile]) -> None:
+        self._rows: dict[tuple[str, str, str], Request] = {
+            (profile.kind, request.message, request.phase): request
+            for profile in profiles
+            for request in profile.requests
+        }
+        self._phase: Phase = "boot"
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    def advance(self, phase: Phase) -> None:
+        """Enter `phase`; going back is a fault of the supervisor itself."""
+        if PHASES.index(phase) < PHASES.index(self._phase):
+            raise ValueError(f"phase {self._phase} is not followed by {phase}")
+        self._phase = phase
+
+    def check(self, kind: str, message: Message, already_sent: Iterable[str]) -> None:
+        """UnpermittedMessage unless `kind` may send `message` now, having sent `already_sent` in its life so far."""
+        name = type(message).__name__
+        if name in ANY_PHASE:
+            once = True
+        else:
+            row = self._rows.get((kind, name, self._phase))
+            if row is None:
+                raise UnpermittedMessage(f"{name} is not permitted to {kind} in phase {self._phase}")
+            once = row.once
+        if once and name in already_sent:
+            raise UnpermittedMessage(f"{name} is permitted to {kind} only once")

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the system calls that Python does not offer: numbers for two machines and thin wrappers; the one ctypes file.
+
+Every wrapper raises OSError with the kernel's errno. It must never decide anything: meaning stands in its callers.
+"""
+
+import ctypes
+import os
+import struct
+
+_X86_64 = {
+    "capset": 126,
+    "clone3": 435,
+    "close_range": 436,
+    "landlock_add_rule": 445,
+    "landlock_create_ruleset": 444,
+    "landlock_restrict_self": 446,
+    "mount": 165,
+    "openat2": 437,
+    "pivot_root": 155,
+    "prctl": 157,
+    "seccomp": 317,
+    "setns": 308,
+    "umount2": 166,
+    "unshare": 272,
+}
+_AARCH64 = {
+    "capset": 91,
+    "clone3": 435,
+    "close_range": 436,
+    "landlock_add_rule": 445,
+    "landlock_create_ruleset": 444,
+    "landlock_restrict_self": 446,
+    "mount": 40,
+    "openat2": 437,
+    "pivot_root": 41,
+    "prctl": 167,
+    "seccomp": 277,
+    "setns": 268,
+    "umount2": 39,
+    "unshare": 97,
+}
+_NUMBERS = {"x86_64": _X86_64, "aarch64": _AARCH64}
+
+_CAPABILITY_VERSION_3 = 0x20080522
+_PR_GET_TID_ADDRESS = 40
+_CLONE_INTO_CGROUP = 0x200000000
+_CLONE_CHILD_SETTID = 0x01000000
+_CLONE_CHILD_CLEARTID = 0x00200000
+_SIGCHLD = 17
+
+# PyDLL keeps the interpreter's lock over a call: fork_into needs that, and the others take microseconds.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_Argument = int | bytes | None
+
+
+def _call(name: str, *arguments: _Argument) -> int:
+    """The result of system call `name`; OSError when it fails."""
+    numbers = _NUMBERS.get(os.uname().machine)
+    if numbers is None:
+        raise OSError(38, f"no system call numbers for {os.uname().machine}")
+    words = [ctypes.c_long(word) if isinstance(word, int) else ctypes.c_char_p(word) for word in arguments]
+    result: int = _libc.syscall(ctypes.c_long(numbers[name]), *words)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{name}: {os.strerror(error)}")
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by the CLONE_NEW* bits of `flags` for new ones."""
+    _call("unshare", flags)
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """Enter the namespace behind `descriptor`; `kind` is its CLONE_NEW* bit."""
+    _call("setns", descriptor, kind)
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    """mount(2); `flags` are MS_* bits."""
+    _call("mount", _text(source), _text(target), _text(kind), flags, _text(options))
+
+
+def unmount(target: str, flags: int) -> None:
+    """umount2(2); `flags` are MNT_* bits."""
+    _call("umount2", _text(target), flags)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """Make `new` the root and put the old one at `old`."""
+    _call("pivot_root", _text(new), _text(old))
+
+
+def prctl(option: int, *words: int) -> int:
+    """prctl(2), for options that python-prctl does not know."""
+    return _call("prctl", option, *words, *(0,) * (4 - len(words)))
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set the calling thread's three capability sets to exactly these masks."""
+    low, high = 0xFFFFFFFF, 32
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    sets = (effective & low, permitted & low, inheritable & low, effective >> high, permitted >> high, inheritable >> high)
+    _call("capset", header, struct.pack("=6I", *sets))
+
+
+def close_range(first: int, last: int) -> None:
+    """Close every descriptor from `first` to `last`; where the call is missing, one by one up to the process's limit."""
+    try:
+        _call("close_range", first, last, 0)
+    except OSError:
+        os.closerange(first, min(last + 1, os.sysconf("SC_OPEN_MAX")))
+
+
+def openat2(folder: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """Open `path` below the descriptor `folder`; `resolve` are RESOLVE_* bits. The caller owns the descriptor."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    return _call("openat2", folder, _text(path), how, len(how))
+
+
+def landlock_abi() -> int:
+    """The kernel's Landlock version, from 1."""
+    return _call("landlock_create_ruleset", None, 0, 1)
+
+
+def landlock_ruleset(attributes: bytes) -> int:
+    """A descriptor of a new ruleset; `attributes` is struct landlock_ruleset_attr."""
+    return _call("landlock_create_ruleset", attributes, len(attributes), 0)
+
+
+def landlock_allow_below(ruleset: int, path: int, rights: int) -> None:
+    """Allow `rights` at and below the descriptor `path`."""
+    _call("landlock_add_rule", ruleset, 1, struct.pack("=Qi", rights, path), 0)
+
+
+def landlock_restrict(ruleset: int) -> None:
+    """Put the calling thread under `ruleset` for good."""
+    _call("landlock_restrict_self", ruleset, 0)
+
+
+def seccomp_filter(program: bytes, flags: int) -> int:
+    """Load a filter (array of struct sock_filter); with TSYNC a positive result is the thread that could not follow."""
+    code = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("@HxxxxxxQ" if ctypes.sizeof(ctypes.c_void_p) == 8 else "@HxxI", len(program) // 8, ctypes.addressof(code))
+    return _call("seccomp", 1, flags, head)
+
+
+def fork_into(cgroup: int) -> int:
+    """Like os.fork, but the child is born in the v2 cgroup whose folder is open as `cgroup`.
+
+    Joining afterwards makes the kernel wait for a grace period (about 10 ms); this does not. Only while the process has
+    one thread: the C library's own fork handlers don't run. OSError(ENOSYS, EINVAL) before Linux 5.7."""
+    place = ctypes.c_ulong()
+    # The C library keeps a thread's id there; it has to learn the child's, as its own fork would see to.
+    _libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), 0, 0, 0)
+    flags = _CLONE_INTO_CGROUP | (_CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID if place.value else 0)
+    arguments = struct.pack("=11Q", flags, 0, place.value, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    try:
+        pid = _call("clone3", arguments, len(arguments))
+    except OSError:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+        raise
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return pid
+
+
+def _text(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns what the kernel says of a process in /proc that anyone may read, and its comparison with a policy.
+
+Used by the supervisor and, for every thread, by the verifier. It shares no code with the jail that it checks.
+"""
+
+import os
+
+from policy import capability
+from policy.profile import Profile
+
+FILTERS = 2
+
+
+def read(path: str) -> str:
+    """The whole of a small file of /proc."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(descriptor, 65536):
+            pieces.append(piece)
+        return b"".join(pieces).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
+
+
+def status_fields(text: str) -> dict[str, str]:
+    """Name -> value of /proc/PID/status, blanks made single."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: " ".join(value.split()) for name, _, value in pairs}
+
+
+def credential_mismatches(status: dict[str, str], uid: int, profile: Profile) -> list[str]:
+    """How a process' or thread's ids, capability sets, privilege lock and filters differ from `profile`."""
+    mask = f"{capability.mask(profile.capability_names):016x}"
+    inheritable = mask if uid else "0" * 16
+    wanted = {
+        "Uid": " ".join([str(uid)] * 4),
+        "Gid": " ".join([str(uid)] * 4),
+        "Groups": "",
+        "CapInh": inheritable,
+        "CapPrm": mask,
+        "CapEff": mask,
+        "CapBnd": mask,
+        "CapAmb": inheritable,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+        "Seccomp_filters": str(FILTERS),
+    }
+    return [
+        f"{name} is {status.get(name, 'absent')!r}, policy says {value!r}"
+        for name, value in wanted.items()
+        if status.get(name) != value
+    ]
+
+
+def mismatches(pid: int, uid: int, profile: Profile) -> list[str]:
+    """What differs for the process `pid`, as far as it can be read without privilege; empty when nothing does."""
+    try:
+        found = credential_mismatches(status_fields(read(f"/proc/{pid}/status")), uid, profile)
+        if f"/{profile.kind}." not in read(f"/proc/{pid}/cgroup"):
+            found.append("not in a cgroup of its own")
+    except (FileNotFoundError, ProcessLookupError):
+        return ["the process is gone"]
+    return found

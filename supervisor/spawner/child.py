@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns what a forked child does from its first instruction: confine itself, then become its worker, then exit.
+
+Runs in the child, never in the spawner. It must not return, and must not read anything from outside before it is
+confined.
+"""
+
+import contextlib
+import faulthandler
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from importlib import import_module
+
+import msgspec
+
+from ipc.channel import Channel, PacketChannel
+from ipc.descriptors import sealed_memfd
+from ipc.errors import ConfinementError
+from policy.profile import Compiled
+from supervisor.jail import seccomp, syscalls
+from supervisor.jail.cgroup import Group
+from supervisor.jail.confine import Confinement, confine
+
+EXIT_BUG = 70
+EXIT_CONFINEMENT = 71
+CHANNEL_SOCKET = "/channel/s"
+# The descriptors of every worker: 0 and 1 are /dev/null, 2 the log, 3 the packet socket, 4 an exec'd worker's filter.
+LOG, SIDE, FILTER, SPAWNER = 2, 3, 4, 5
+_OUT_OF_THE_WAY = 64
+
+
+class Birth(msgspec.Struct, frozen=True):
+    """All that the child needs to know; `side` and `log` are descriptors, `spawner` is the spawner's pidfd."""
+
+    compiled: Compiled
+    uid: int
+    channel_folder: str
+    group: Group
+    side: int
+    log: int
+    spawner: int
+
+
+def live(birth: Birth) -> None:
+    """Be the worker. Never returns; the exit status is the worker's, or 71 when confinement failed."""
+    status = EXIT_CONFINEMENT
+    try:
+        _reset_signals()
+        _arrange_descriptors(birth)
+        _become(birth)
+        status = 0
+    except ConfinementError as error:
+        os.write(LOG, f"not confined, not started: {error}\n".encode())
+    except (OSError, ImportError) as error:
+        os.write(LOG, f"not started: {error}\n".encode())
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            if sys.exc_info()[0] is not None:
+                traceback.print_exc()
+                status = EXIT_BUG
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def run_module(module_name: str, channel: Channel, locked_filter: bytes) -> None:
+    """The confined part of every worker's life: its module's `main`, which locks before it reads a request."""
+    faulthandler.enable(file=LOG)
+    import_module(module_name).main(channel, lambda: seccomp.load(locked_filter, all_threads=True))
+
+
+def _become(birth: Birth) -> None:
+    profile = birth.compiled.profile
+    confinement = Confinement(birth.compiled, birth.uid, birth.channel_folder, birth.group, SPAWNER)
+    for name in profile.preload:
+        import_module(name)
+    if profile.start == "exec":
+        program = sealed_memfd("filter", birth.compiled.locked_filter)
+        os.dup2(program, FILTER)
+        os.close(program)
+        confine(confinement)
+        os.set_inheritable(SIDE, True)
+        python = sys.executable
+        os.execve(python, [python, "-I", "-m", "supervisor.spawner.second_stage", profile.module], {})
+    import_module(profile.module)
+    confine(confinement)
+    gc.enable()
+    run_module(profile.module, _channel(profile.transport), birth.compiled.locked_filter)
+
+
+def _channel(transport: str) -> Channel:
+    side = socket.socket(fileno=SIDE)
+    if transport == "packet":
+        return PacketChannel(side)
+    # Only now: a ZeroMQ context starts threads, and they must start under the filter.
+    import zmq
+
+    from ipc.channel import connect
+
+    return connect(zmq.Context(io_threads=1), CHANNEL_SOCKET, side)
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _arrange_descriptors(birth: Birth) -> None:
+    """Exactly the descriptors named at the top of this file, and no others. The environment becomes empty."""
+    os.environ.clear()
+    os.umask(0o077)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    # First out of the way, so that no dup2 overwrites a descriptor that is still needed.
+    log, side, spawner, null = (
+        fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+        for descriptor in (birth.log, birth.side, birth.spawner, null)
+    )
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(log, LOG)
+    os.dup2(side, SIDE, inheritable=False)
+    os.dup2(spawner, SPAWNER, inheritable=False)
+    syscalls.close_range(SPAWNER + 1, 0xFFFFFFFF)
+    with contextlib.suppress(OSError):
+        os.close(FILTER)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the supervisor as the spawner sees it: started as its first confined child, a fresh program, and again if it dies.
+
+Runs in the spawner. It must give the supervisor exactly one descriptor beside stdin, stdout and stderr.
+"""
+
+import os
+import signal
+import socket
+import sys
+
+from ipc.channel import packet_pair
+from ipc.errors import ConfinementError
+from policy.profile import Compiled
+from supervisor.jail import syscalls
+from supervisor.jail.confine import confine_resident
+
+EXIT_CONFINEMENT = 71
+SPAWNER_FD = 3
+
+
+class Resident:
+    """The one supervisor process; `channel` is the spawner's end of the record socket."""
+
+    def __init__(self, compiled: Compiled, config_path: str) -> None:
+        self._compiled = compiled
+        self._config_path = config_path
+        self._self = os.pidfd_open(os.getpid())
+        self.channel, theirs = packet_pair()
+        self.pid = self._start(theirs)
+        theirs.close()
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM: it says so to systemd, ends its work and exits."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+
+    def kill(self) -> None:
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Its wait status, once its pidfd is readable; closes what belonged to it."""
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        os.close(self._self)
+        self.channel.close()
+        return status
+
+    def _start(self, theirs: socket.socket) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+            os.dup2(theirs.fileno(), SPAWNER_FD, inheritable=True)
+            spawner = os.dup2(self._self, SPAWNER_FD + 1, inheritable=False)
+            syscalls.close_range(SPAWNER_FD + 2, 0xFFFFFFFF)
+            os.chdir("/")
+            os.umask(0o077)
+            confine_resident(self._compiled, spawner)
+            python = sys.executable
+            os.execve(python, [python, "-I", "-m", "supervisor.main", self._config_path], environment)
+        except (OSError, ConfinementError) as error:
+            os.write(2, f"agent-supervisor: the supervisor can't be started: {error}\n".encode())
+        finally:
+            os._exit(EXIT_CONFINEMENT)
+
+
+# What systemd tells a service through its environment; nothing else is passed on.
+PASSED_ON = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "INVOCATION_ID")

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the comparison of a live worker with its policy, from the kernel's own view of every thread of it.
+
+Runs as the one-shot verifier, which holds CAP_SYS_PTRACE and nothing else. It only reads, and shares no code with
+the jail that it checks.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+
+from ipc.channel import Channel
+from ipc.errors import ChannelClosed
+from ipc.messages import Verification, VerifyWorker, WorkerReady
+from policy.load import load
+from policy.profile import Profile
+from supervisor.kernel_view import credential_mismatches, read, status_fields
+
+NAMESPACE_FILES = {
+    "mount": "mnt",
+    "uts": "uts",
+    "ipc": "ipc",
+    "net": "net",
+    "cgroup": "cgroup",
+    "pid": "pid",
+    "user": "user",
+}
+MAX_MISMATCHES = 64
+
+
+def main(channel: Channel, lock: Callable[[], None]) -> None:
+    """Answer one `VerifyWorker`. The policies are loaded before the lock: nothing else is opened but /proc."""
+    profiles = {compiled.profile.kind: compiled.profile for compiled in load().programs}
+    lock()
+    channel.send(WorkerReady())
+    try:
+        request, descriptors = channel.receive()
+    except ChannelClosed:
+        return
+    if not isinstance(request, VerifyWorker) or len(descriptors) != 1:
+        raise SystemExit(1)
+    channel.send(verify(request, profiles[request.kind], descriptors[0]))
+    channel.close()
+
+
+def verify(request: VerifyWorker, profile: Profile, pidfd: int) -> Verification:
+    """Everything that differs between process `request.pid` and `profile`; `pidfd` proves that it is still that one."""
+    folder = f"/proc/{request.pid}"
+    found: list[str] = []
+    threads: list[str] = []
+    try:
+        threads = os.listdir(f"{folder}/task")
+        for thread in threads:
+            found += [f"thread {thread}: {text}" for text in _thread(f"{folder}/task/{thread}", request.uid, profile)]
+        found += _process(folder, request.uid, profile)
+    except (FileNotFoundError, ProcessLookupError):
+        found.append("the process is gone")
+    if f"Pid:\t{request.pid}\n" not in read(f"/proc/self/fdinfo/{pidfd}"):
+        found.append("the process ended or is another one now")
+    return Verification(tuple(text[:1000] for text in found[:MAX_MISMATCHES]), len(threads))
+
+
+def _thread(folder: str, uid: int, profile: Profile) -> list[str]:
+    """Credentials, capabilities, filters and namespaces of one thread."""
+    found = credential_mismatches(status_fields(read(f"{folder}/status")), uid, profile)
+    for name, file in NAMESPACE_FILES.items():
+        own = os.readlink(f"{folder}/ns/{file}") != os.readlink(f"/proc/{os.getppid()}/ns/{file}")
+        if own != (name in profile.namespaces.new):
+            found.append(f"{name} namespace is {'its own' if own else 'not its own'}")
+    return found
+
+
+def _process(folder: str, uid: int, profile: Profile) -> list[str]:
+    """Dumpable, descriptor limit, cgroup, root and mounts of the process."""
+    found = []
+    if uid and os.stat(f"{folder}/status").st_uid != 0:
+        found.append("dumpable: another process of the same uid could read its memory")
+    limits = {line[:26].strip(): line[26:].split()[0] for line in read(f"{folder}/limits").splitlines()[1:]}
+    if limits.get("Max open files") != str(profile.limits.open_files):
+        found.append(f"open files limit is {limits.get('Max open files')}, policy says {profile.limits.open_files}")
+    if f"/{profile.kind}." not in read(f"{folder}/cgroup"):
+        found.append("not in a cgroup of its own")
+    if profile.view == "own":
+        found += _view(folder, profile)
+    return found
+
+
+def _view(folder: str, profile: Profile) -> list[str]:
+    """The root holds only what the policy names, and only what may be written is writable."""
+    allowed = {"/channel" if grant.access == "channel" else grant.path for grant in profile.paths}
+    writable = {grant.path for grant in profile.paths if grant.access == "rw"} | {"/channel"}
+    found = []
+    for line in read(f"{folder}/mountinfo").splitlines():
+        point, options = line.split()[4:6]
+        if point != "/" and not any(point == path or point.startswith(f"{path}/") for path in allowed):
+            found.append(f"mount {point} is not in the policy")
+        elif "rw" in options.split(",") and point not in writable:
+            found.append(f"mount {point} is writable")
+    root = os.stat(f"{folder}/root/")
+    if (root.st_dev, root.st_ino) == (os.stat("/").st_dev, os.stat("/").st_ino):
+        found.append("its root is the host's")
+    elif stat.S_IMODE(root.st_mode) & 0o022:
+        found.append("its root is writable for others")
+    return found

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns one live worker as the supervisor sees it: its channel, its inbox, its end.
+
+Runs in the supervisor. A message reaches the inbox only if the dispatch table permits it.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from ipc.channel import Channel, PacketChannel, Received, ZmqChannel
+from ipc.descriptors import close_all
+from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
+from ipc.records import Event
+from supervisor.dispatch import Table
+from supervisor.loop import Loop, Promise
+
+LOG_BYTES_A_READ = 8192
+
+
+class WorkerDied(AgentError):
+    """The worker ended before its work was done; `exit_text` says how."""
+
+    def __init__(self, name: str, exit_text: str) -> None:
+        super().__init__(f"{name} {exit_text}")
+        self.exit_text = exit_text
+
+
+class WorkerHung(AgentError):
+    """The worker passed its deadline; its stack is in the log."""
+
+
+class WorkerViolation(AgentError):
+    """The worker broke the channel's rules or its confinement is not what policy says; it was killed."""
+
+
+class Worker:
+    """One instance, from the order to start it until its exit is known and its inbox read."""
+
+    def __init__(self, loop: Loop, table: Table, kind: str, instance: int, serial: int, channel: Channel) -> None:
+        self.kind = kind
+        self.instance = instance
+        self.serial = serial
+        self.channel = channel
+        self.pid = 0
+        self.pidfd = -1
+        self.uid = 0
+        self.missing = 0
+        self.filters = 0
+        self.state = "starting"
+        self.since = loop.clock.monotonic()
+        self.started: Promise[Event] = Promise()
+        self.exited: Promise[Event] = Promise()
+        self._loop = loop
+        self._table = table
+        self._sent: list[str] = []
+        self._inbox: deque[Received] = deque()
+        self._violation: ProtocolViolation | None = None
+        self._waiting: Promise[None] | None = None
+        self._source: zmq.Socket[bytes] | int = (
+            channel.pair if isinstance(channel, ZmqChannel) else _descriptor(channel)
+        )
+        loop.watch(self._source, self._fetch)
+        self.exited.when_done(self._wake)
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}.{self.instance}"
+
+    def enter(self, state: str) -> None:
+        """Note what it does now, for `ps`."""
+        self.state = state
+        self.since = self._loop.clock.monotonic()
+
+    async def receive(self, timeout_s: float) -> Received:
+        """Its next message. WorkerDied, WorkerViolation, or loop.TimedOut after `timeout_s`."""
+        deadline = self._loop.clock.monotonic() + timeout_s
+        while not self._inbox:
+            if self._violation is not None:
+                raise WorkerViolation(f"{self.name}: {self._violation}")
+            if self.exited.done and not self._may_still_speak():
+                raise WorkerDied(self.name, exit_text(self.exited.result().status))
+            self._waiting = Promise()
+            await self._loop.within(self._waiting, deadline - self._loop.clock.monotonic())
+        return self._inbox.popleft()
+
+    def release(self) -> None:
+        """Close everything that is ours; the process must be gone or told to go."""
+        self._loop.unwatch(self._source)
+        self.channel.close()
+        for _, descriptors in self._inbox:
+            close_all(descriptors)
+        self._inbox.clear()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def _may_still_speak(self) -> bool:
+        """A worker that ended well may have words on the way: libzmq hands them over from a thread of its own."""
+        if isinstance(self.channel, ZmqChannel):
+            return self.exited.result().status == 0
+        self._fetch()
+        return bool(self._inbox) or self._violation is not None
+
+    def _fetch(self) -> None:
+        """Take in what has come, one message a call; anything that breaks a rule is the last thing heard."""
+        try:
+            message, descriptors = self.channel.receive(0)
+        except ChannelClosed:
+            # A packet socket at its end stays readable for ever; ZeroMQ has just nothing for us.
+            if isinstance(self.channel, PacketChannel):
+                self._loop.unwatch(self._source)
+            return
+        except ProtocolViolation as violation:
+            self._break_off(violation)
+            return
+        try:
+            self._table.check(self.kind, message, self._sent)
+        except ProtocolViolation as violation:
+            close_all(descriptors)
+            self._break_off(violation)
+            return
+        self._sent.append(type(message).__name__)
+        self._inbox.append((message, descriptors))
+        self._wake()
+
+    def _break_off(self, violation: ProtocolViolation) -> None:
+        self._violation = violation
+        self._loop.unwatch(self._source)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            self._waiting.fulfil(None)
+
+
+class LogPipe:
+    """The read end of a worker's stderr: whole lines go to `sink`, bounded, until the worker closes it."""
+
+    def __init__(self, loop: Loop, descriptor: int, sink: Callable[[str], None]) -> None:
+        os.set_blocking(descriptor, False)
+        self._loop = loop
+        self._descriptor = descriptor
+        self._sink = sink
+        self._rest = b""
+        loop.watch(descriptor, self._read)
+
+    def _read(self) -> None:
+        try:
+            piece = os.read(self._descriptor, LOG_BYTES_A_READ)
+        except BlockingIOError:
+            return
+        lines = (self._rest + piece).split(b"\n")
+        self._rest = lines.pop()
+        if not piece or len(self._rest) > LOG_BYTES_A_READ:
+            lines.append(self._rest)
+            self._rest = b""
+        for line in lines:
+            if line:
+                self._sink(line.decode("utf-8", "replace"))
+        if not piece:
+            self._loop.unwatch(self._descriptor)
+            os.close(self._descriptor)
+
+
+def exit_text(status: int) -> str:
+    """A wait status in words."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return {9: "was killed", 31: "was killed by its system-call filter"}.get(number, f"was ended by signal {number}")
+    return f"ended with {os.WEXITSTATUS(status)}"
+
+
+def _descriptor(channel: Channel) -> int:
+    assert isinstance(channel, PacketChannel)
+    return channel.fileno()

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the XML documents of the emulated WireServer: makes those it publishes, reads strictly those it is sent.
+
+Runs in test processes. It knows the form of a document only, never whether its content fits the host's state.
+"""
+
+import uuid
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
+HEALTH_ROOT = {
+    "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+    "xmlns:xsd": "http://www.w3.org/2001/XMLSchema",
+}
+DESCRIPTION_LIMIT_BYTES = 4096
+SUB_STATES = ("Provisioning", "ProvisioningFailed")
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True)
+class GoalState:
+    """What one published goal state says (wire-protocol.md 4); `endpoint` is host:port as the URLs in it name it."""
+
+    incarnation: int = 1
+    container_id: str = field(default_factory=_new_id)
+    deployment_id: str = field(default_factory=_new_id)
+    instance_id: str = ""
+    endpoint: str = "168.63.129.16:80"
+    extensions: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.instance_id:
+            object.__setattr__(self, "instance_id", f"{self.deployment_id}.MachineRole_IN_0")
+
+    def successor(self, *, new_container: bool = True, instance_id: str = "") -> "GoalState":
+        """The next goal state of the same deployment: incarnation + 1."""
+        return replace(
+            self,
+            incarnation=self.incarnation + 1,
+            container_id=_new_id() if new_container else self.container_id,
+            instance_id=instance_id or self.instance_id,
+        )
+
+    def xml(self, *, with_instance: bool = True) -> str:
+        """The document; without an instance the role list is empty, as before the host has assigned one."""
+        instances = f"<RoleInstanceList>{self._role_instance()}</RoleInstanceList>" if with_instance else None
+        return "\r\n".join(
+            (
+                DECLARATION,
+                f'<GoalState xmlns:xsi="{HEALTH_ROOT["xmlns:xsi"]}" xsi:noNamespaceSchemaLocation="goalstate10.xsd">',
+                "  <Version>2012-11-30</Version>",
+                f"  <Incarnation>{self.incarnation}</Incarnation>",
+                "  <Machine>",
+                "    <ExpectedState>Started</ExpectedState>",
+                "    <StopRolesDeadlineHint>300000</StopRolesDeadlineHint>",
+                "    <LBProbePorts><Port>16001</Port></LBProbePorts>",
+                "  </Machine>",
+                "  <Container>",
+                f"    <ContainerId>{escape(self.container_id)}</ContainerId>",
+                f"    {instances or '<RoleInstanceList />'}",
+                "  </Container>",
+                "</GoalState>",
+            )
+        )
+
+    def _role_instance(self) -> str:
+        addresses = [("HostingEnvironmentConfig", self._config_url("hostingEnvironmentConfig"))]
+        addresses.append(("SharedConfig", self._config_url("sharedConfig")))
+        if self.extensions:
+            addresses.append(("ExtensionsConfig", self._config_url("extensionsConfig")))
+        addresses.append(("FullConfig", self._config_url("fullConfig")))
+        addresses.append(("Certificates", self._url("comp=certificates")))
+        configuration = "".join(f"<{name}>{escape(url)}</{name}>" for name, url in addresses)
+        name = f"{self.deployment_id}.{self.incarnation}.{self.deployment_id}.{self.incarnation}._MachineRole.1.xml"
+        return (
+            f"<RoleInstance><InstanceId>{escape(self.instance_id)}</InstanceId><State>Started</State>"
+            f"<Configuration>{configuration}<ConfigName>{escape(name)}</ConfigName></Configuration></RoleInstance>"
+        )
+
+    def _config_url(self, kind: str) -> str:
+        return self._url(f"comp=config&type={kind}")
+
+    def _url(self, query: str) -> str:
+        instance = quote(self.instance_id, safe="").replace("-", "%2D").replace("_", "%5F")
+        return f"http://{self.endpoint}/machine/{self.deployment_id}/{instance}?{query}&incarnation={self.incarnation}"
+
+
+def versions_xml(preferred: str, supported: tuple[str, ...]) -> str:
+    """The answer to `/?comp=versions` (wire-protocol.md 3)."""
+    others = "".join(f"\r\n    <Version>{escape(version)}</Version>" for version in supported)
+    return (
+        f"{DECLARATION}\r\n<Versions>\r\n  <Preferred>\r\n    <Version>{escape(preferred)}</Version>\r\n"
+        f"  </Preferred>\r\n  <Supported>{others}\r\n  </Supported>\r\n</Versions>"
+    )
+
+
+@dataclass(frozen=True)
+class Health:
+    """One health report (wire-protocol.md 9). `sub_status` and `description` are empty when there are no Details."""
+
+    incarnation: str
+    container_id: str
+    instance_id: str
+    state: str
+    sub_status: str = ""
+    description: str = ""
+
+    def xml(self) -> str:
+        """The report as the reference agent sends it; also for clients in tests."""
+        details = (
+            f"<Details><SubStatus>{escape(self.sub_status)}</SubStatus>"
+            f"<Description>{escape(self.description)}</Description></Details>"
+        )
+        spaces = " ".join(f'{name}="{uri}"' for name, uri in HEALTH_ROOT.items())
+        return (
+            f"{DECLARATION}<Health {spaces}><GoalStateIncarnation>{escape(self.incarnation)}</GoalStateIncarnation>"
+            f"<Container><ContainerId>{escape(self.container_id)}</ContainerId><RoleInstanceList><Role>"
+            f"<InstanceId>{escape(self.instance_id)}</InstanceId><Health><State>{escape(self.state)}</State>"
+            f"{details if self.sub_status else ''}</Health></Role></RoleInstanceList></Container></Health>"
+        )
+
+
+@dataclass(frozen=True)
+class RoleProperties:
+    """The role properties report (wire-protocol.md 10): `properties` are pairs of name and value."""
+
+    container_id: str
+    instance_id: str
+    properties: tuple[tuple[str, str], ...]
+
+
+class WrongDocument(ValueError):
+    """A document that the host refuses; the text says which element and why."""
+
+
+def read_health(body: bytes) -> Health:
+    """The health report in `body`. Raises WrongDocument for anything but the exact form of wire-protocol.md 9.
+
+    The limit on Description counts the UTF-8 bytes of the text itself, after its escapes are resolved."""
+    root = _tree(body)
+    if root.name != "Health" or root.attributes != HEALTH_ROOT:
+        raise WrongDocument("the root is not Health with exactly the xsi and xsd namespace declarations")
+    incarnation, container = root.exactly("GoalStateIncarnation", "Container")
+    container_id, roles = container.exactly("ContainerId", "RoleInstanceList")
+    (role,) = roles.exactly("Role")
+    instance_id, health = role.exactly("InstanceId", "Health")
+    details: tuple[str, ...] = ()
+    if len(health.children) > 1:
+        state, node = health.exactly("State", "Details")
+        details = tuple(child.content() for child in node.exactly("SubStatus", "Description"))
+    else:
+        (state,) = health.exactly("State")
+    report = Health(incarnation.content(), container_id.content(), instance_id.content(), state.content(), *details)
+    _check_state(report, detailed=bool(details))
+    return report
+
+
+def _check_state(report: Health, *, detailed: bool) -> None:
+    match report.state, detailed:
+        case "Ready", False:
+            return
+        case "Ready", True:
+            raise WrongDocument("Ready comes without Details")
+        case "NotReady", False:
+            raise WrongDocument("NotReady needs Details")
+        case "NotReady", True:
+            pass
+        case _:
+            raise WrongDocument(f"State {report.state[:40]!r} is neither Ready nor NotReady")
+    if report.sub_status not in SUB_STATES:
+        raise WrongDocument(f"SubStatus {report.sub_status[:40]!r} is none of {', '.join(SUB_STATES)}")
+    if not report.description.strip():
+        raise WrongDocument("Description is empty")
+    size = len(report.description.encode())
+    if size > DESCRIPTION_LIMIT_BYTES:
+        raise WrongDocument(f"Description of {size} bytes is over the limit of {DESCRIPTION_LIMIT_BYTES}")
+
+
+def read_role_properties(body: bytes) -> RoleProperties:
+    """The role properties in `body`. Raises WrongDocument for anything but the form of wire-protocol.md 10."""
+    root = _tree(body)
+    if root.name != "RoleProperties" or root.attributes:
+        raise WrongDocument("the root is not a plain RoleProperties")
+    (container,) = root.exactly("Container")
+    container_id, instances = container.exactly("ContainerId", "RoleInstances")
+    (instance,) = instances.exactly("RoleInstance")
+    instance_id, properties = instance.exactly("Id", "Properties")
+    pairs = []
+    for child in properties.children:
+        if child.name != "Property" or set(child.attributes) != {"name", "value"} or child.children:
+            raise WrongDocument("Properties holds something that is no Property with name and value")
+        pairs.append((child.attributes["name"], child.attributes["value"]))
+    return RoleProperties(container_id.content(), instance_id.content(), tuple(pairs))
+
+
+@dataclass
+class _Node:
+    """One element while and after it is read."""
+
+    name: str
+    attributes: dict[str, str]
+    text: str = ""
+    children: "list[_Node]" = field(default_factory=list)
+
+    def exactly(self, *names: str) -> "list[_Node]":
+        """The children, which must be these, in this order, with no text between them and no attributes."""
+        found = [child.name for child in self.children]
+        if found != list(names):
+            raise WrongDocument(f"{self.name} holds {', '.join(found) or 'no element'} instead of {', '.join(names)}")
+        if self.text.strip():
+            raise WrongDocument(f"{self.name} has text between its elements")
+        for child in self.children:
+            if child.attributes:
+                raise WrongDocument(f"{child.name} has attributes")
+        return self.children
+
+    def content(self) -> str:
+        """The text of an element without children."""
+        if self.children:
+            raise WrongDocument(f"{self.name} holds elements instead of text")
+        return self.text
+
+
+def _tree(body: bytes) -> _Node:
+    """The root of a well-formed UTF-8 document without DTD. Raises WrongDocument."""
+    top = _Node("", {})
+    path = [top]
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        node = _Node(name, attributes)
+        path[-1].children.append(node)
+        path.append(node)
+
+    def end(_name: str) -> None:
+        path.pop()
+
+    def text(data: str) -> None:
+        path[-1].text += data
+
+    def doctype(*_parts: object) -> None:
+        raise WrongDocument("the document has a DTD")
+
+    parser = expat.ParserCreate("utf-8")
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError as error:
+        raise WrongDocument(f"the body is not well-formed XML: {error}") from None
+    return top.children[0]

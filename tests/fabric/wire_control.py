@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the emulated WireServer as a program of its own: command line, and a Unix socket to steer it while it runs.
+
+Runs in test processes, the server's and those that steer it (a path's socket is reached from any network namespace).
+One connection carries one command line and one JSON answer: {"ok": true, ...} or {"ok": false, "error": text}.
+
+    state                                   what the host knows and saw, in short
+    publish [same-container] [incomplete=N] publish the next goal state
+    fault SPEC                              add a fault (faults.py), or any:refuse[=SECONDS]
+    clear                                   forget all faults, listen again
+    wait STATE[/SUBSTATUS] SECONDS          until the last accepted health report says so
+    stop                                    end the program
+
+Steer it from a shell: python -m tests.fabric.wire_control SOCKET COMMAND...
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.fabric.acceptor import Acceptor
+from tests.fabric.documents import GoalState
+from tests.fabric.wire_rules import Offer
+from tests.fabric.wireserver import Options, WireServer
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+COMMAND_BYTES = 4096
+
+
+class Control:
+    """The commands, and the socket they come by."""
+
+    def __init__(self, server: WireServer, path: Path) -> None:
+        self._server = server
+        self._path = path
+        self._acceptor = Acceptor("control", self._listen, self._serve)
+
+    def __enter__(self) -> "Control":
+        self._acceptor.open()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._acceptor.stop()
+        self._path.unlink(missing_ok=True)
+
+    def answer(self, command: str) -> dict[str, Any]:
+        """Carry out one command line."""
+        match command.split():
+            case ["state"]:
+                return self._server.state()
+            case ["publish", *options]:
+                return self._publish(options)
+            case ["fault", spec]:
+                self._server.fault(spec)
+            case ["clear"]:
+                self._server.clear_faults()
+            case ["wait", state, seconds]:
+                self._wait(state, float(seconds))
+            case ["stop"]:
+                os.kill(os.getpid(), signal.SIGTERM)
+            case _:
+                raise ValueError(f"no such command: {command!r}")
+        return {}
+
+    def _publish(self, options: list[str]) -> dict[str, Any]:
+        incomplete = 0
+        for option in options:
+            name, _, value = option.partition("=")
+            if name == "incomplete":
+                incomplete = int(value)
+            elif option != "same-container":
+                raise ValueError(f"no such option: {option!r}")
+        goal_state = self._server.publish(new_container="same-container" not in options, incomplete=incomplete)
+        return {"incarnation": goal_state.incarnation, "container_id": goal_state.container_id}
+
+    def _wait(self, wanted: str, timeout_s: float) -> None:
+        state, _, sub_status = wanted.partition("/")
+
+        def reported(server: WireServer) -> bool:
+            health = server.health
+            return health is not None and health.state == state and sub_status in {"", health.sub_status}
+
+        self._server.wait_for(reported, timeout_s)
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(self._path))
+            listener.listen(16)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def _serve(self, client: socket.socket) -> None:
+        client.settimeout(5)
+        with client.makefile("rb") as lines:
+            command = lines.readline(COMMAND_BYTES).decode(errors="replace").strip()
+        try:
+            answer = {"ok": True, **self.answer(command)}
+        except (ValueError, TimeoutError) as error:
+            answer = {"ok": False, "error": str(error)}
+        client.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def ask(path: Path, command: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    """Send `command` to the server that is steered at `path`; its answer. Raises ValueError with its error, OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(timeout_s)
+        client.connect(str(path))
+        client.sendall(command.encode() + b"\n")
+        with client.makefile("rb") as lines:
+            answer: dict[str, Any] = json.loads(lines.readline() or b'{"ok": false, "error": "no answer"}')
+    if not answer.pop("ok"):
+        raise ValueError(answer["error"])
+    return answer
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="wireserver", description="The emulated WireServer.")
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT")
+    parser.add_argument("--record", type=Path, metavar="FILE.jsonl", help="one JSON line a request, appended")
+    parser.add_argument("--control", type=Path, metavar="SOCKET", help="a Unix socket to steer it by")
+    parser.add_argument("--fault", action="append", default=[], metavar="WHERE:NAME[=ARGUMENT][*COUNT][+SKIP]")
+    parser.add_argument("--incarnation", type=int, default=1)
+    parser.add_argument("--incomplete", type=int, default=0, help="goal state answers without role instance at first")
+    parser.add_argument("--byte-order-mark", action="store_true")
+    return parser.parse_args()
+
+
+def serve() -> int:
+    """Run until SIGTERM, SIGINT or the command `stop`; prints "listening ADDRESS:PORT" when ready."""
+    arguments = _arguments()
+    host, _, port = arguments.listen.rpartition(":")
+    goal_state = GoalState(incarnation=arguments.incarnation, endpoint=arguments.listen)
+    offer = Offer(
+        goal_state=goal_state, incomplete=arguments.incomplete, byte_order_mark=arguments.byte_order_mark
+    )
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread starts: sigwait alone takes them
+    with ExitStack() as stack:
+        server = stack.enter_context(WireServer((host, int(port)), options=Options(offer, arguments.record)))
+        if arguments.control is not None:
+            stack.enter_context(Control(server, arguments.control))
+        for fault in arguments.fault:
+            server.fault(fault)
+        print(f"listening {server.address[0]}:{server.address[1]}", flush=True)
+        signal.sigwait(SIGNALS)
+    return 0
+
+
+def main() -> int:
+    """Steer a running server: SOCKET COMMAND..."""
+    try:
+        print(json.dumps(ask(Path(sys.argv[1]), " ".join(sys.argv[2:]))))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

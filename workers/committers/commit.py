@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the frame around one commit: where it works, what it wrote, how success and failure are told.
+
+Runs in committers, as root, after confinement. A failure always says whether something was changed.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ipc.channel import Channel
+from ipc.descriptors import close_all
+from ipc.errors import CommitError
+from ipc.messages import Committed, FileChange, Message
+from workers.committers.tools import Tools
+from workers.runtime import Answer, serve_once
+
+
+class Workplace:
+    """One commit's surroundings: the file tree below `root`, the programs in `tools`, and the list of paths written."""
+
+    def __init__(self, root: Path, tools: Tools) -> None:
+        self.root = root
+        self.tools = tools
+        self._written: dict[str, None] = {}
+
+    def at(self, path: str) -> Path:
+        """Where the absolute `path` of a request lies below this root."""
+        return self.root / path.lstrip("/")
+
+    def wrote(self, *paths: str) -> None:
+        """Say, as soon as it is true, that these absolute paths were changed."""
+        self._written.update(dict.fromkeys(paths))
+
+    @property
+    def touched(self) -> bool:
+        return bool(self._written)
+
+    def changes(self) -> tuple[FileChange, ...]:
+        """What was written, as the kernel shows it now."""
+        return tuple(self._change(path) for path in self._written)
+
+    def _change(self, path: str) -> FileChange:
+        status = os.lstat(self.at(path))
+        return FileChange(path, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+
+
+Act = Callable[[Any, Workplace], str]
+
+
+def perform(act: Act, request: Message, root: Path = Path("/"), tools: Tools | None = None) -> Committed:
+    """Run `act`, which answers with the fact for the log. Raises nothing but CommitError, with `changed` told rightly."""
+    work = Workplace(root, tools or Tools())
+    try:
+        fact = act(request, work)
+        return Committed(work.changes(), fact[:1024])
+    except CommitError as error:
+        raise CommitError(error.problem, changed=error.changed or work.touched) from error
+    except OSError as error:
+        place = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        raise CommitError(f"{place}{error.strerror or error}", changed=work.touched) from error
+
+
+def serve(channel: Channel, lock: Callable[[], None], acts: Mapping[type[Message], Act]) -> None:
+    """A committer's whole life: one request of one of the types in `acts`, one answer."""
+    serve_once(channel, lock, {kind: partial(_on_request, act) for kind, act in acts.items()})
+
+
+def _on_request(act: Act, request: Message, descriptors: tuple[int, ...]) -> Iterable[Answer]:
+    close_all(descriptors)
+    yield perform(act, request)
