@@ -17,7 +17,7 @@ setup: ## install what is missing (system packages as root, .venv, compiled poli
 	@sh packaging/setup.sh
 
 demo: setup ## provision an overlay of this machine against an emulated Azure host, for real (root); SHELL_INSIDE=1 leaves a shell in there
-	@$(PYTHON) -m tests.demo $(if $(SHELL_INSIDE),--shell)
+	@$(PYTHON) -m tests.fabric.demo $(if $(SHELL_INSIDE),--shell)
 
 test: setup ## all tests, with progress; as non-root those that need no root (ARGS='-k word' narrows)
 	@$(PYTHON) -m pytest $(ARGS)

@@ -332,11 +332,13 @@ class CommitFailed(Message, frozen=True):
 class VerifyWorker(Message, frozen=True):
     """To the verifier: compare the kernel's view of process `pid`, all its threads, with the policy of `kind`.
 
-    One descriptor: the worker's pidfd, so that the answer can't be about a successor of that pid."""
+    One descriptor: the worker's pidfd, so that the answer can't be about a successor of that pid. `missing` are the
+    mechanisms that the spawner said this machine lacks."""
 
     kind: Name
     pid: int
     uid: int
+    missing: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)]
 
 
 class Verification(Message, frozen=True):

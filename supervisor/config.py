@@ -44,7 +44,7 @@ class Config(msgspec.Struct, frozen=True):
         if option.name in self.values:
             return cast("T", self.values[option.name])
         if option.follows:
-            return cast("T", self[BY_NAME[option.follows]])
+            return cast("T", self._of(option.follows))
         return option.default
 
     def has(self, option: Option[Any]) -> bool:
@@ -53,7 +53,12 @@ class Config(msgspec.Struct, frozen=True):
 
     def effective(self) -> dict[str, str]:
         """Every option's value as it could stand in the file, sorted by name."""
-        return {name: _shown(self[BY_NAME[name]]) for name in sorted(BY_NAME)}
+        return {name: _shown(self._of(name)) for name in sorted(BY_NAME)}
+
+    def _of(self, name: str) -> Value | None:
+        option: Option[Any] = BY_NAME[name]
+        value: Value | None = self[option]
+        return value
 
 
 class Parsed(msgspec.Struct, frozen=True):
@@ -64,7 +69,7 @@ class Parsed(msgspec.Struct, frozen=True):
 
 
 def load(path: Path) -> Parsed:
-    """The settings in the file at `path`; ConfigError when it is absent, empty, no regular file, too large or no text."""
+    """The settings in the file at `path`; ConfigError when it is absent, empty, too large, no text, or no file."""
     content = _read(path)
     if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise ConfigError(str(path), "starts with a byte order mark; save it as plain UTF-8")
@@ -102,13 +107,15 @@ def _read(path: Path) -> bytes:
         raise ConfigError(str(path), "there is no such file, and the agent does not start without one") from None
     except OSError as error:
         raise ConfigError(str(path), f"can't be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigError(str(path), "is not a regular file")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise ConfigError(str(path), f"can't be read: {error.strerror}") from None
+    except OSError as error:
+        raise ConfigError(str(path), f"can't be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     if not content:
         raise ConfigError(str(path), "is empty, and the agent does not start without settings")
     if len(content) > MAX_BYTES:

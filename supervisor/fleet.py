@@ -86,6 +86,10 @@ class Fleet:
                 raise
         raise Unavailable(f"{kind} died {ATTEMPTS} times on the same job (last: {self.last_exit.get(kind, 'unknown')})")
 
+    def kill(self, worker: Worker) -> None:
+        """End one worker at once; who waits for it learns that it died."""
+        self._order(Order(Op.KILL, worker.serial))
+
     def stop(self) -> None:
         """End every worker now."""
         for serial in self.workers:
@@ -176,7 +180,7 @@ class Fleet:
 
     async def _verify(self, worker: Worker, checker: Worker) -> None:
         await self._ready(checker)
-        checker.channel.send(VerifyWorker(worker.kind, worker.pid, worker.uid), (worker.pidfd,))
+        checker.channel.send(VerifyWorker(worker.kind, worker.pid, worker.uid, missing_names(worker.missing)), (worker.pidfd,))
         verdict, _ = await checker.receive(self._profiles["verifier"].lifetime.deadline_s)
         if not isinstance(verdict, Verification) or verdict.mismatches:
             wrong = list(verdict.mismatches) if isinstance(verdict, Verification) else ["not verified"]
@@ -197,9 +201,9 @@ class Fleet:
 
     def _finish(self, worker: Worker) -> None:
         """Kill what still lives of it, and let go of it once its exit is known."""
-        if worker.serial not in self.workers or worker.state == "ending":
+        if worker.serial not in self.workers or worker.state == "exited":
             return
-        worker.enter("ending")
+        worker.enter("exited")
         if not worker.exited.done:
             self._order(Order(Op.KILL, worker.serial))
         worker.exited.when_done(lambda: self._forget(worker))
@@ -275,7 +279,7 @@ class Fleet:
             worker.exited.fulfil(event)
 
     def _note_exit(self, worker: Worker, event: Event) -> None:
-        if worker.state != "ending":
+        if worker.state != "exited":
             self.last_exit[worker.kind] = exit_text(event.status)
         worker.exited.fulfil(event)
 

@@ -33,16 +33,15 @@ def status_fields(text: str) -> dict[str, str]:
 def credential_mismatches(status: dict[str, str], uid: int, profile: Profile) -> list[str]:
     """How a process' or thread's ids, capability sets, privilege lock and filters differ from `profile`."""
     mask = f"{capability.mask(profile.capability_names):016x}"
-    inheritable = mask if uid else "0" * 16
     wanted = {
         "Uid": " ".join([str(uid)] * 4),
         "Gid": " ".join([str(uid)] * 4),
         "Groups": "",
-        "CapInh": inheritable,
+        "CapInh": mask,
         "CapPrm": mask,
         "CapEff": mask,
         "CapBnd": mask,
-        "CapAmb": inheritable,
+        "CapAmb": mask,
         "NoNewPrivs": "1",
         "Seccomp": "2",
         "Seccomp_filters": str(FILTERS),

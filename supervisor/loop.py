@@ -34,10 +34,6 @@ class Promise(Generic[T]):
     def done(self) -> bool:
         return self._outcome is not None
 
-    @property
-    def failure(self) -> BaseException | None:
-        return None if self._outcome is None else self._outcome[1]
-
     def fulfil(self, value: T) -> None:
         self._settle((value, None))
 
@@ -143,16 +139,18 @@ class Loop:
         self._ready.append(lambda: self._step(name, work, outcome, detached))
         return outcome
 
+    async def settled(self, promise: Promise[Any]) -> None:
+        """Wait until `promise` has its outcome, whichever it is."""
+        waiter: Promise[None] = Promise()
+        promise.when_done(lambda: waiter.fulfil(None))
+        await waiter
+
     async def all(self, *promises: Promise[Any]) -> None:
         """Wait until every one is settled; then raise the first failure, if there is one."""
-        failure: BaseException | None = None
         for promise in promises:
-            waiter: Promise[None] = Promise()
-            promise.when_done(lambda waiter=waiter: waiter.fulfil(None))  # type: ignore[misc]
-            await waiter
-            failure = failure or promise.failure
-        if failure is not None:
-            raise failure
+            await self.settled(promise)
+        for promise in promises:
+            promise.result()
 
     def stop(self) -> None:
         """Leave `run` after this turn."""

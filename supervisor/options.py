@@ -75,6 +75,8 @@ PASSWORD_SALT_LENGTH = _integer("Provisioning.PasswordCryptSaltLength", 10, 1, 6
 ALLOW_RESET_SYS_USER = _switch("Provisioning.AllowResetSysUser", False)
 # Ours: where ovf-env.xml is looked for; a device or an image file.
 PROVISIONING_MEDIA = _path("Provisioning.Media", "auto", words=("auto",))
+# Ours: how long the medium is waited for.
+PROVISIONING_MEDIA_TIMEOUT = _seconds("Provisioning.MediaTimeout", 30)
 
 # Documented y and ext4, as shipped; n and ext3 in the reference's code.
 RESOURCE_DISK_FORMAT = _switch("ResourceDisk.Format", True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns what must never be written to a log, and takes it out of text; part of the log sink in every process that logs.
 
-It knows the forms that secrets have (SAS, passwords, keys, hashes), and the very texts registered while they are in use.
+It knows the forms that secrets have (SAS, passwords, keys, hashes), and the texts registered while they are in use.
 """
 
 import re
@@ -16,12 +16,16 @@ _QUERY = re.compile(r"\?[^\s\"'<>]+")
 _SAS = re.compile(r"sig(?:=|%3d)|(?:[?&;]|\\u0026|%26)sv(?:=|%3d)", re.IGNORECASE)
 _SIGNATURE = re.compile(r"(sig)(=|%3d)[^\s&\"'<>\\]+", re.IGNORECASE)
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL)
-_ELEMENT = re.compile(r"(password\b[^<>]{0,200}(?:>|&gt;)).+?(?=</|&lt;/|\Z)", re.DOTALL | re.IGNORECASE)
+_ELEMENT = re.compile(
+    r"((?:<|&lt;)[\w.:-]{0,60}password\b[^<>]{0,200}?(?:>|&gt;)).+?(?=</|&lt;/|\Z)", re.DOTALL | re.IGNORECASE
+)
 _NAMES = r"(?:password|passwd|passphrase|secret|token|accountkey|sharedaccesskey|sharedaccesssignature)"
-_VALUE = r"(?:\"(?:[^\"\\]|\\.)*(?:\"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z)|[^\s&;,]+)"
+# Quoted (with its end cut off, too), quoted within a quoted text, or bare.
+_VALUE = r"(?:\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)|'(?:[^'\\]|\\.)*(?:'|\\?\Z)|\\\"[^\"]*(?:\"|\Z)|[^\s&;,]+)"
 _ASSIGNED = re.compile(rf"({_NAMES})(\s{{0,8}}=\s{{0,8}}){_VALUE}", re.DOTALL | re.IGNORECASE)
 _MEMBER = re.compile(rf"({_NAMES})(\\?[\"']\s{{0,8}}:\s{{0,8}}){_VALUE}", re.DOTALL | re.IGNORECASE)
 _HASH = re.compile(r"\$(?:1|2[abxy]?|5|6|7|y|gy|sha1)\$[^\s:\"'<>]{4,}")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
 _USERINFO = re.compile(r"(//[^/\s:@]*:)[^/\s@]+(?=@)")
 
 
@@ -81,7 +85,6 @@ def _forms(secret: str) -> frozenset[str]:
     xml = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     full = xml.replace('"', "&quot;").replace("'", "&apos;")
     url = "".join(
-        chr(byte) if chr(byte).isalnum() or byte in b"-_.~" else f"%{byte:02X}" if byte < 128 else f"%{byte:02X}"
-        for byte in secret.encode("utf-8", "surrogateescape")
+        chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in secret.encode("utf-8", "surrogateescape")
     )
     return frozenset({secret, escaped, escaped.replace('"', '\\"'), escaped.replace("'", "\\'"), xml, full, url}) - {""}

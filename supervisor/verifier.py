@@ -51,7 +51,7 @@ def verify(request: VerifyWorker, profile: Profile, pidfd: int) -> Verification:
     try:
         threads = os.listdir(f"{folder}/task")
         for thread in threads:
-            found += [f"thread {thread}: {text}" for text in _thread(f"{folder}/task/{thread}", request.uid, profile)]
+            found += [f"thread {thread}: {text}" for text in _thread(f"{folder}/task/{thread}", request, profile)]
         found += _process(folder, request.uid, profile)
     except (FileNotFoundError, ProcessLookupError):
         found.append("the process is gone")
@@ -60,12 +60,13 @@ def verify(request: VerifyWorker, profile: Profile, pidfd: int) -> Verification:
     return Verification(tuple(text[:1000] for text in found[:MAX_MISMATCHES]), len(threads))
 
 
-def _thread(folder: str, uid: int, profile: Profile) -> list[str]:
+def _thread(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
     """Credentials, capabilities, filters and namespaces of one thread."""
-    found = credential_mismatches(status_fields(read(f"{folder}/status")), uid, profile)
+    found = credential_mismatches(status_fields(read(f"{folder}/status")), request.uid, profile)
+    wanted = set(profile.namespaces.new) - {"user" for name in request.missing if name == "user-namespace"}
     for name, file in NAMESPACE_FILES.items():
         own = os.readlink(f"{folder}/ns/{file}") != os.readlink(f"/proc/{os.getppid()}/ns/{file}")
-        if own != (name in profile.namespaces.new):
+        if own != (name in wanted):
             found.append(f"{name} namespace is {'its own' if own else 'not its own'}")
     return found
 

@@ -7,6 +7,7 @@ Runs in the supervisor. A message reaches the inbox only if the dispatch table p
 import os
 from collections import deque
 from collections.abc import Callable
+from typing import Literal
 
 import zmq
 
@@ -18,6 +19,8 @@ from supervisor.dispatch import Table
 from supervisor.loop import Loop, Promise
 
 LOG_BYTES_A_READ = 8192
+
+WorkerState = Literal["starting", "ready", "working", "exited"]
 
 
 class WorkerDied(AgentError):
@@ -49,7 +52,7 @@ class Worker:
         self.uid = 0
         self.missing = 0
         self.filters = 0
-        self.state = "starting"
+        self.state: WorkerState = "starting"
         self.since = loop.clock.monotonic()
         self.started: Promise[Event] = Promise()
         self.exited: Promise[Event] = Promise()
@@ -69,7 +72,7 @@ class Worker:
     def name(self) -> str:
         return f"{self.kind}.{self.instance}"
 
-    def enter(self, state: str) -> None:
+    def enter(self, state: WorkerState) -> None:
         """Note what it does now, for `ps`."""
         self.state = state
         self.since = self._loop.clock.monotonic()

@@ -9,22 +9,14 @@ import signal
 
 import prctl
 
-from ipc.errors import ConfinementError
+from policy.capability import mask
 from supervisor.jail import syscalls
 
-_PR_CAPBSET_DROP = 24
+_PR_CAPBSET_DROP, _PR_SET_SECUREBITS = 24, 28
 _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 47, 2, 4
 
 NOROOT, NO_SETUID_FIXUP, KEEP_CAPS, NO_AMBIENT_RAISE = 1 << 0, 1 << 2, 1 << 4, 1 << 6
 LOCKED = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 7
-
-
-def mask(names: frozenset[str]) -> int:
-    """The capabilities `names` (kernel names without CAP_, lower case) as a bit mask. ConfinementError for a stranger."""
-    try:
-        return sum(1 << int(getattr(prctl, f"CAP_{name.upper()}")) for name in names)
-    except AttributeError as error:
-        raise ConfinementError("capabilities", f"unknown: {error.name}") from None
 
 
 def secure_bits(names: frozenset[str]) -> int:
@@ -52,7 +44,7 @@ def limit_to(names: frozenset[str]) -> None:
 
     Needs setpcap; drops it unless it is among `names`."""
     kept = mask(names)
-    with_setpcap = kept | mask(frozenset({"setpcap"}))
+    with_setpcap = kept | mask(("setpcap",))
     for capability in range(64):
         if not kept >> capability & 1 and not _drop_from_bounding(capability):
             break
@@ -61,7 +53,8 @@ def limit_to(names: frozenset[str]) -> None:
     for capability in range(kept.bit_length()):
         if kept >> capability & 1:
             syscalls.prctl(_PR_CAP_AMBIENT, _AMBIENT_RAISE, capability)
-    prctl.set_securebits(secure_bits(names))
+    # python-prctl refuses the ambient bits, which are younger than it.
+    syscalls.prctl(_PR_SET_SECUREBITS, secure_bits(names))
     syscalls.capset(kept, kept, kept)
 
 
@@ -70,12 +63,12 @@ def no_new_privileges() -> None:
     prctl.set_no_new_privs(1)
 
 
-def not_dumpable() -> None:
+def forbid_dump() -> None:
     """No core, no ptrace and no reading of /proc/PID by others of the same uid. An execve undoes it."""
     prctl.set_dumpable(0)
 
 
-def dumpable() -> None:
+def allow_dump() -> None:
     """For the moment in which a process without capabilities writes to its own /proc folder (namespaces.py)."""
     prctl.set_dumpable(1)
 

@@ -16,5 +16,6 @@ def take(uid: int, gid: int, keep: frozenset[str]) -> None:
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     capabilities.hold(keep)
-    if os.getresuid() != (uid,) * 3 or os.getresgid() != (gid,) * 3 or os.getgroups():
-        raise ConfinementError("identity", f"asked for {uid}:{gid}, have {os.getresuid()}, {os.getresgid()}, {os.getgroups()}")
+    now = (os.getresuid(), os.getresgid(), os.getgroups())
+    if now != ((uid,) * 3, (gid,) * 3, []):
+        raise ConfinementError("identity", f"asked for {uid}:{gid}, have {now}")

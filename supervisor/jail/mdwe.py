@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns memory-deny-write-execute: no page is writable and executable, now or later; runs in the child being confined."""
+"""Owns memory-deny-write-execute: no page both writable and executable, ever; runs in the child being confined."""
 
 import errno
 

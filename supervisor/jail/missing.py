@@ -5,7 +5,7 @@ from ipc.errors import ConfinementError
 
 
 class Missing(ConfinementError):
-    """A mechanism that is not there. `mechanism` is its name in ipc.records.MECHANISMS; whoever catches it says so aloud."""
+    """A mechanism that is not there; `mechanism` is its name in ipc.records.MECHANISMS. Whoever catches it tells."""
 
     def __init__(self, mechanism: str, cause: str) -> None:
         super().__init__(mechanism, f"not on this machine: {cause}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns namespaces: leaving the shared ones, a user namespace of one uid, the pid namespace of the next child.
 
-Runs in the child being confined, except the three functions for pid namespaces, which the spawner calls around its fork.
+Runs in the child being confined; the three functions for pid namespaces are the spawner's, around its fork.
 """
 
 import errno
@@ -40,27 +40,27 @@ def be_alone_as(uid: int, gid: int, process_folder: int) -> None:
             raise Missing("user-namespace", str(error)) from None
         raise
     # The change of uid made the process undumpable, and with it root the owner of its /proc files.
-    capabilities.dumpable()
+    capabilities.allow_dump()
     try:
         _write(process_folder, "setgroups", "deny")
         _write(process_folder, "uid_map", f"{uid} {uid} 1")
         _write(process_folder, "gid_map", f"{gid} {gid} 1")
     finally:
-        capabilities.not_dumpable()
+        capabilities.forbid_dump()
         os.close(process_folder)
 
 
-def open_own_pid_namespace() -> int:
-    """A descriptor of the caller's pid namespace, for `children_stay_in`."""
+def own_pid_namespace() -> int:
+    """A descriptor of the caller's pid namespace, for `return_to_pid_namespace`."""
     return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def next_child_begins_pid_namespace() -> None:
-    """The next fork makes process 1 of a new pid namespace; `children_stay_in` has to follow that fork."""
+def enter_new_pid_namespace() -> None:
+    """The next fork makes process 1 of a new pid namespace; `return_to_pid_namespace` has to follow that fork."""
     syscalls.unshare(NEWPID)
 
 
-def children_stay_in(namespace: int) -> None:
+def return_to_pid_namespace(namespace: int) -> None:
     """Later forks make children in the pid namespace behind the descriptor `namespace` again."""
     syscalls.setns(namespace, NEWPID)
 

@@ -78,12 +78,12 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    """mount(2); `flags` are MS_* bits."""
+    """Mount; `flags` are MS_* bits."""
     _call("mount", _text(source), _text(target), _text(kind), flags, _text(options))
 
 
 def unmount(target: str, flags: int) -> None:
-    """umount2(2); `flags` are MNT_* bits."""
+    """Unmount; `flags` are MNT_* bits."""
     _call("umount2", _text(target), flags)
 
 
@@ -93,20 +93,19 @@ def pivot_root(new: str, old: str) -> None:
 
 
 def prctl(option: int, *words: int) -> int:
-    """prctl(2), for options that python-prctl does not know."""
+    """The prctl options that python-prctl does not know."""
     return _call("prctl", option, *words, *(0,) * (4 - len(words)))
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set the calling thread's three capability sets to exactly these masks."""
-    low, high = 0xFFFFFFFF, 32
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    sets = (effective & low, permitted & low, inheritable & low, effective >> high, permitted >> high, inheritable >> high)
-    _call("capset", header, struct.pack("=6I", *sets))
+    sets = (effective, permitted, inheritable)
+    words = [word & 0xFFFFFFFF for word in sets] + [word >> 32 for word in sets]
+    _call("capset", struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), struct.pack("=6I", *words))
 
 
 def close_range(first: int, last: int) -> None:
-    """Close every descriptor from `first` to `last`; where the call is missing, one by one up to the process's limit."""
+    """Close the descriptors from `first` to `last`; where the call is missing, one by one up to the process's limit."""
     try:
         _call("close_range", first, last, 0)
     except OSError:
@@ -142,7 +141,7 @@ def landlock_restrict(ruleset: int) -> None:
 def seccomp_filter(program: bytes, flags: int) -> int:
     """Load a filter (array of struct sock_filter); with TSYNC a positive result is the thread that could not follow."""
     code = ctypes.create_string_buffer(program, len(program))
-    head = struct.pack("@HxxxxxxQ" if ctypes.sizeof(ctypes.c_void_p) == 8 else "@HxxI", len(program) // 8, ctypes.addressof(code))
+    head = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     return _call("seccomp", 1, flags, head)
 
 

@@ -44,6 +44,7 @@ class Birth(msgspec.Struct, frozen=True):
     side: int
     log: int
     spawner: int
+    missing: frozenset[str]
 
 
 def live(birth: Birth) -> None:
@@ -77,7 +78,9 @@ def run_module(module_name: str, channel: Channel, locked_filter: bytes) -> None
 
 def _become(birth: Birth) -> None:
     profile = birth.compiled.profile
-    confinement = Confinement(birth.compiled, birth.uid, birth.channel_folder, birth.group, SPAWNER)
+    confinement = Confinement(
+        birth.compiled, birth.uid, birth.channel_folder, birth.group, SPAWNER, birth.missing
+    )
     for name in profile.preload:
         import_module(name)
     if profile.start == "exec":

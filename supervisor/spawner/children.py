@@ -40,13 +40,13 @@ class Children:
     """All live workers, by serial number."""
 
     def __init__(
-        self, policies: Mapping[str, Compiled], layout: Layout, tree: Tree, missing: tuple[str, ...]
+        self, policies: Mapping[str, Compiled], layout: Layout, tree: Tree, missing: frozenset[str]
     ) -> None:
         """`missing` are the mechanisms that this machine lacks (ipc.records.MECHANISMS)."""
         self._policies = policies
         self._layout = layout
         self._tree = tree
-        self._missing = missing_mask(missing)
+        self._missing = missing
         self._live: dict[int, Child] = {}
         self._self = os.pidfd_open(os.getpid())
         self._own_pid_namespace = namespaces.own_pid_namespace()
@@ -69,6 +69,7 @@ class Children:
             descriptors[0],
             descriptors[1],
             self._self,
+            self._missing,
         )
         try:
             pid = self._fork(birth, "pid" in profile.namespaces.new)
@@ -78,7 +79,7 @@ class Children:
         # Before anything can reap it: only this process ever waits for its children, and only through this descriptor.
         pidfd = os.pidfd_open(pid)
         self._live[order.serial] = Child(order.serial, order.kind, order.instance, pid, pidfd, group)
-        event = Event(Happened.STARTED, order.serial, pid, missing=self._missing | missing_mask(group.missing))
+        event = Event(Happened.STARTED, order.serial, pid, missing=missing_mask((*self._missing, *group.missing)))
         return event, pidfd
 
     def signal(self, order: Order) -> None:

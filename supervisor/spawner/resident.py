@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 
 from ipc.channel import packet_pair
 from ipc.errors import ConfinementError
@@ -63,6 +64,8 @@ class Resident:
         except (OSError, ConfinementError) as error:
             os.write(2, f"agent-supervisor: the supervisor can't be started: {error}\n".encode())
         finally:
+            if sys.exc_info()[0] is not None:
+                traceback.print_exc()
             os._exit(EXIT_CONFINEMENT)
 
 

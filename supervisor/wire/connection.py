@@ -17,7 +17,7 @@ from supervisor.wire.requests import Request
 from supervisor.wire.stream import Address, Stream, given_up
 
 # One read: larger than any ordinary answer, small enough that the worst of it (chunks of one byte each) is parsed in
-# about a tenth of a second, after which the loop has its turn.
+# a few hundredths of a second, after which the loop has its turn.
 READ_BYTES = 16 * 1024
 
 
@@ -97,8 +97,6 @@ class Connection:
         kept = self.is_open
         try:
             return await self._converse_once(request)
-        except ConnectionAbortedError:
-            raise
         except ConnectionError:
             if not (kept and request.repeatable and self._received_bytes == 0):
                 raise
@@ -152,9 +150,7 @@ class Connection:
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
-                # The status line and headers have an allowance of their own; framing counts, whatever it is.
-                allowed = self._limits.header_bytes + (request.max_body_bytes if status else 0)
-                self._http.receive_data(await self._read(stream, request, allowed, deadline))
+                self._http.receive_data(await self._read(stream, request, deadline, in_head=not status))
             elif isinstance(event, h11.Response):
                 status = _check_head(event, request)
             elif isinstance(event, h11.Data):
@@ -164,12 +160,14 @@ class Connection:
             elif isinstance(event, h11.EndOfMessage):
                 return Answer(status, bytes(body))
 
-    async def _read(self, stream: Stream, request: Request, allowed: int, deadline: float) -> bytes:
-        """The next bytes, within what is left of `allowed` bytes and of the time until `deadline`."""
-        room = allowed - self._received_bytes
+    async def _read(self, stream: Stream, request: Request, deadline: float, *, in_head: bool) -> bytes:
+        """The next bytes, within what is left of bytes and time. Framing counts as content, interim answers as head."""
+        limits = self._limits
+        room = limits.header_bytes - self._received_bytes + (0 if in_head else request.max_body_bytes)
+        if room <= 0 and in_head:
+            raise HostUnreachable(f"{request.what}: headers longer than {limits.header_bytes} bytes")
         if room <= 0:
             raise _too_long(request)
-        limits = self._limits
         left_s = deadline - self._loop.clock.monotonic()
         try:
             content = await stream.receive(min(room, READ_BYTES), max(0.0, min(left_s, limits.silence_s)))
@@ -189,7 +187,8 @@ class Connection:
     def _end_cycle(self) -> bool:
         """After a complete answer: whether the connection is sound. One that the host will close waits for that."""
         http = self._http
-        if http.trailing_data[0]:
+        unasked, ended = http.trailing_data
+        if unasked or ended:
             return False
         if http.our_state is h11.DONE and http.their_state is h11.DONE:
             http.start_next_cycle()
@@ -199,6 +198,8 @@ class Connection:
     def _drop(self) -> None:
         self._reusable = False
         if self._stream is not None:
+            if self._http.trailing_data[1]:
+                self._stream.finish()
             self._stream.reset()
             self._stream = None
 

@@ -7,7 +7,6 @@ Runs in the supervisor, at start. It must never trust the file's name or content
 import os
 import socket
 import stat
-from pathlib import Path
 
 import msgspec
 
@@ -24,9 +23,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     why: str
 
 
-def saved_endpoint(lib_dir: Path) -> Endpoint:
+def saved_endpoint(lib_dir: os.PathLike[str]) -> Endpoint:
     """The address that an earlier run saved below `lib_dir`; else the platform's own, right nearly everywhere."""
-    path = lib_dir / _FILE_NAME
+    # No Path of our own: pathlib brings urllib into a process that lives as long as the machine.
+    path = os.path.join(lib_dir, _FILE_NAME)
     try:
         text = _read(path)
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def is_unicast(text: str) -> bool:
         return False
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     # Not through a link, and without waiting for the writer of a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

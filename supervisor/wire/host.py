@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from ipc.errors import HostError, HostRefused, HostUnreachable, ResourceGone
+from ipc.errors import ConfigError, HostError, HostRefused, HostUnreachable, ResourceGone
 from supervisor.loop import Loop, Promise
 from supervisor.wire.connection import Answer, Connection, Limits
+from supervisor.wire.endpoint import is_unicast
 from supervisor.wire.report import RoleIds, State, health
 from supervisor.wire.requests import Catalogue, Request
 from supervisor.wire.retry import Progress, RetryPolicy, Verdict, judge, next_delay_s
@@ -23,8 +24,8 @@ class Patience(msgspec.Struct, frozen=True):
 
     limits: Limits = Limits()
     questions: RetryPolicy = RetryPolicy()
-    # Nobody sees a VM whose Ready was lost, so this is tried for hours: 30, 45, 75, 120, 195 s. waagent lets the steps
-    # grow for ever (the last one is 237 days); past five minutes that only keeps a VM waiting whose host is well again.
+    # Nobody sees a VM whose Ready was lost, so this is tried for two hours: 30, 45, 75, 120, 195, 300, 300 ... s.
+    # waagent's steps grow without end, the last over 200 days: a VM would wait long after its host is well again.
     reports: RetryPolicy = RetryPolicy(attempts=30, delay_s=15.0, longest_delay_s=300.0)
 
 
@@ -49,7 +50,9 @@ class HostStatus(msgspec.Struct, frozen=True):
 
 
 class WireServer:
-    """The WireServer at (`address`, `port`). Each method raises HostUnreachable, HostRefused or ResourceGone.
+    """The WireServer at (`address`, `port`). Each request raises HostUnreachable, HostRefused or ResourceGone.
+
+    Raises ConfigError when `address` is no dotted IPv4 address: a name would be looked up, which blocks.
 
     `jitter` may change each delay between attempts, seconds in and out."""
 
@@ -62,6 +65,8 @@ class WireServer:
         patience: Patience | None = None,
         jitter: Callable[[float], float] = lambda delay_s: delay_s,
     ) -> None:
+        if not is_unicast(address):
+            raise ConfigError("WireServer endpoint", f"{address!r} is no IPv4 address of a host")
         self._loop = loop
         self._address = address
         self._port = port
@@ -128,6 +133,8 @@ class WireServer:
                 now = self._loop.clock.monotonic()
                 self._troubles[ticket] = Trouble(request.what, str(outcome), progress.attempts, now + delay_s)
                 await self._pause(delay_s)
+                if self._closed:
+                    raise HostUnreachable(f"{outcome}; given up on our side")
         finally:
             self._troubles.pop(ticket, None)
 

@@ -53,13 +53,14 @@ class Stream:
         self._watch(zmq.POLLIN)
 
     async def send(self, content: bytes, timeout_s: float) -> None:
-        """Hand all of `content` to the kernel; `timeout_s` is the longest wait for room in its buffer."""
+        """Hand all of `content` to the kernel, within `timeout_s`."""
+        deadline = self._loop.clock.monotonic() + timeout_s
         rest = memoryview(content)
         while True:
             try:
                 rest = rest[self._socket.send(rest) :]
             except BlockingIOError:
-                await self._wait(zmq.POLLOUT, timeout_s)
+                await self._wait(zmq.POLLOUT, deadline - self._loop.clock.monotonic())
             if not rest:
                 return
 

@@ -34,7 +34,9 @@ class Acceptor:
             if self._listener is not None or self.stopping.is_set():
                 return
             self._listener = self._listen()
-            self._accepting = threading.Thread(target=self._accept, args=(self._listener,), name=f"{self._name} accepts")
+            self._accepting = threading.Thread(
+                target=self._accept, args=(self._listener,), name=f"{self._name} accepts"
+            )
             self._accepting.start()
 
     def close(self) -> None:

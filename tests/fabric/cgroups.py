@@ -80,7 +80,7 @@ def remove(folders: list[Path], timeout_s: float = 5.0) -> None:
 
 def name_for(pid: int) -> str:
     """The cgroup name of the lab kept by process `pid`: it tells whether that process still lives."""
-    return f"{PREFIX}-{pid}-{_started(pid)}"
+    return f"{PREFIX}-{pid}-{started(pid)}"
 
 
 def is_live_lab(name: str) -> bool:
@@ -88,7 +88,7 @@ def is_live_lab(name: str) -> bool:
     parts = name.removeprefix(PREFIX + "-").split("-")
     if not name.startswith(PREFIX + "-") or len(parts) != 2 or not parts[0].isdigit():
         return False
-    return _started(int(parts[0])) == parts[1]
+    return started(int(parts[0])) == parts[1]
 
 
 def sweep(wanted: tuple[Hierarchy, ...]) -> None:
@@ -112,7 +112,7 @@ def _removed(folder: Path) -> bool:
     return not folder.exists()
 
 
-def _started(pid: int) -> str:
+def started(pid: int) -> str:
     """Start time of `pid` in clock ticks since boot; "" when there is no such process or only its zombie."""
     try:
         facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -25,13 +25,14 @@ def _new_id() -> str:
 
 @dataclass(frozen=True)
 class GoalState:
-    """What one published goal state says (wire-protocol.md 4); `endpoint` is host:port as the URLs in it name it."""
+    """What one published goal state says (wire-protocol.md 4); `endpoint` is host:port as the URLs in it name it,
+    empty for the address of the host that publishes it."""
 
     incarnation: int = 1
     container_id: str = field(default_factory=_new_id)
     deployment_id: str = field(default_factory=_new_id)
     instance_id: str = ""
-    endpoint: str = "168.63.129.16:80"
+    endpoint: str = ""
     extensions: bool = True
 
     def __post_init__(self) -> None:

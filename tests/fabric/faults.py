@@ -45,6 +45,11 @@ class Fault:
             raise ValueError(f"{name}={chosen} does not match {kind.form}")
         return cls(where, name, chosen, None if count is None else int(count), int(skip or 0))
 
+    def __str__(self) -> str:
+        argument = f"={self.argument}" if self.argument else ""
+        count = "" if self.count is None else f"*{self.count}"
+        return f"{self.where}:{self.name}{argument}{count}{f'+{self.skip}' if self.skip else ''}"
+
     @property
     def stage(self) -> Stage:
         return KINDS[self.name].stage

@@ -25,6 +25,7 @@ from tests.fabric.overlay import Change, changes
 PROJECT = Path(__file__).resolve().parents[2]
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+VM_ID = "2F8A7C41-5B6D-4E90-9A3B-7C1D2E4F6A80"
 MACHINE_ID = "5f0c1b7e2d9a4c3f8e6b7a1d2c3e4f50"
 JOIN = 'until [ "$1" = -- ]; do mkdir -p "$1"; echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
 # Any of: a pipe's end, an open file, subprocess.PIPE and its like.
@@ -70,6 +71,7 @@ class Lab:
         self._order = {
             "bound": _folders_to_bind(),
             "files": {path: _encoded(content) for path, content in (placed | dict(files or {})).items()},
+            "vm_id": VM_ID,
             "cgroup": cgroup,
             "hostname": hostname,
             "init": list(init),
@@ -140,7 +142,7 @@ class Lab:
     ) -> subprocess.Popen[bytes]:
         """Start `argv` in the lab, in the cgroup `cgroup` of every hierarchy; `env` is added to a bare environment.
 
-        The process object is nsenter's: its status is the command's, but signals go through `signal_group`."""
+        The process object is nsenter's: its status is the command's, but signals go through `send_signal`."""
         folders = [str(folder / cgroup) for folder in self.cgroups.values()]
         enter = f"nsenter --target {self.init_pid} --mount --uts --ipc --net --pid --cgroup --".split()
         return subprocess.Popen(
@@ -161,7 +163,7 @@ class Lab:
         try:
             out, err = process.communicate(given, timeout=timeout_s)
         except BaseException:
-            signal_group(process, signal.SIGKILL)
+            send_signal(process, signal.SIGKILL)
             process.communicate()
             raise
         return subprocess.CompletedProcess(list(argv), process.returncode, out.decode(), err.decode())
@@ -173,8 +175,12 @@ class Lab:
             raise LabError(f"{list(argv)} ended with status {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
+    def path(self, path: str) -> Path:
+        """The lab's `path` as the host reaches it. No component may be a link: it would lead into the host's tree."""
+        return Path(f"/proc/{self.init_pid}/root{path}")
+
     def read(self, path: str) -> bytes:
-        """The content of a file in the lab; FileNotFoundError when it isn't there."""
+        """The content of a file in the lab, links followed there; FileNotFoundError when it isn't there."""
         process = self.popen(["cat", "--", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         out, err = process.communicate(timeout=30)
         if process.returncode != 0:
@@ -195,10 +201,11 @@ class Lab:
     def processes(self) -> list[LabProcess]:
         """Every process in the lab, itself and its pids as seen from within."""
         found = []
-        for folder in Path(f"/proc/{self.init_pid}/root/proc").glob("[0-9]*"):
+        for folder in self.path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 found.append(_process(folder))
-        return sorted(found, key=lambda process: process.pid)
+        # A command's zombie whose nsenter was killed is the host's to bury, and no process of the lab's any more.
+        return sorted((p for p in found if p.argv or p.parent), key=lambda process: process.pid)
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
         """Send a signal to `pid` as the lab numbers it; ProcessLookupError when it is gone."""
@@ -223,10 +230,14 @@ class Lab:
         return facts
 
 
-def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    """Signal what `Lab.popen` started: its whole process group, nsenter included."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def send_signal(process: subprocess.Popen[bytes], number: int) -> None:
+    """Signal the command that `Lab.popen` started; nsenter, its parent, then ends as it does.
+
+    Killed itself, nsenter would leave the command, or its zombie, to the host's first process."""
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in children or [str(process.pid)]:
+            os.kill(int(pid), number)
 
 
 def _folders_to_bind() -> list[str]:

@@ -24,7 +24,7 @@ def main() -> NoReturn:
     root = Path(order["root"])
     # The old /proc still shows the host's view.
     host_pid = int(str(Path("/proc/self").readlink()))
-    mount_kernel_views(root, order["cgroups"])
+    mount_kernel_views(root, order["cgroups"], order["class"])
     mount_devices(root)
     bind_folders(root, order["bound"])
     enter(root)
@@ -57,7 +57,7 @@ def bind(source: Path, where: Path, *, read_only: bool = False) -> None:
         run("mount", "-n", "-o", "remount,bind,ro", str(where))
 
 
-def mount_kernel_views(root: Path, hierarchies: list[dict[str, Any]]) -> None:
+def mount_kernel_views(root: Path, hierarchies: list[dict[str, Any]], classes: str) -> None:
     """proc and sys of the lab's own namespaces; settings that belong to the whole machine are read-only."""
     mount("proc", root / "proc", "nosuid,nodev,noexec")
     for name in ("sys", "sysrq-trigger"):
@@ -65,6 +65,9 @@ def mount_kernel_views(root: Path, hierarchies: list[dict[str, Any]]) -> None:
         if machine_wide.exists():
             bind(machine_wide, machine_wide, read_only=True)
     mount("sysfs", root / "sys", "nosuid,nodev,noexec")
+    # A firmware's table with the lab's own VM id. Without it (an old kernel may refuse) the machine's shows.
+    with contextlib.suppress(subprocess.CalledProcessError):
+        mount("overlay", root / "sys/class", f"lowerdir={classes}:{root}/sys/class")
     top = root / "sys/fs/cgroup"
     if [h["name"] for h in hierarchies] != [""]:
         mount("tmpfs", top, "mode=0755")
@@ -132,15 +135,15 @@ def become(init: list[str]) -> NoReturn:
 
 
 def reap_forever() -> NoReturn:
-    """All that an idle process 1 has to do."""
+    """All that an idle process 1 has to do; SIGTERM, from outside, ends it and so the lab."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    while True:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
+    while signal.sigwait({signal.SIGCHLD, signal.SIGTERM}) != signal.SIGTERM:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        signal.sigwait({signal.SIGCHLD})
+    os._exit(0)
 
 
 if __name__ == "__main__":

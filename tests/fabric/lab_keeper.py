@@ -39,10 +39,12 @@ def main() -> int:
             wait_for_end(inside)
             # The first process takes all others of its pid namespace with it before unshare(1) sees it gone.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(report["pid"], signal.SIGKILL)
+                os.kill(report["pid"], signal.SIGKILL if order["init"] else signal.SIGTERM)
         else:
             inside.kill()
-        inside.wait()
+        # unshare(1) has something to say about every end by SIGKILL; what matters is why nothing came up at all.
+        _, complaints = inside.communicate()
+        sys.stderr.buffer.write(b"" if report else complaints)
     finally:
         cgroups.remove(list(groups.values()))
     return 0 if report else 1
@@ -59,8 +61,10 @@ def build_overlay(order: dict[str, Any]) -> Path:
     needed = [Path.cwd(), Path(sys.base_prefix)]
     stage = next(p for p in map(Path, STAGES) if p.is_dir() and not any(n.is_relative_to(p) for n in needed))
     subprocess.run(["mount", "-n", "-t", "tmpfs", "-o", "mode=0700", "lab", str(stage)], check=True)
-    for name in ("upper", "work", "image", "root"):
+    for name in ("upper", "work", "image", "root", "class"):
         (stage / name).mkdir(mode=0o755)
+    (stage / "class/dmi/id").mkdir(parents=True)
+    (stage / "class/dmi/id/product_uuid").write_text(order["vm_id"] + "\n")
     for path, placed in order["files"].items():
         place(stage / "image", Path(path), placed)
     for folder in order["bound"]:
@@ -100,6 +104,7 @@ def start_inside(
     mounts = [{"name": h.name, "kind": h.kind, "options": h.options} for h in wanted]
     inner = {
         "root": f"{stage}/root",
+        "class": f"{stage}/class",
         "bound": order["bound"],
         "hostname": order["hostname"],
         "init": order["init"],
@@ -113,6 +118,7 @@ def start_inside(
         + [*unshare.split(), sys.executable, "-m", "tests.fabric.lab_init", json.dumps(inner)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Literal
 
 from supervisor.clock import Clock
@@ -26,16 +25,11 @@ class Record:
     broken    no whole request came: `why` begins with "broken: "
     faulted   correct, but an injected fault came instead of acting on it
 
-    `status` is the status that went out, None when none did. `time` is wall seconds, `monotonic` seconds of the
-    same machine's suspend-aware clock. `connection` counts from 1, `nth` is the request's number on it.
+    `status` is the status that went out, None when none did. The last five are stamped when it is kept: `time` is wall
+    seconds, `monotonic` those of the machine's suspend-aware clock, `nth` the request's number on its connection.
     """
 
-    number: int
-    time: float
-    monotonic: float
     connection: int
-    nth: int
-    peer: str
     route: str
     method: str
     target: str
@@ -46,6 +40,11 @@ class Record:
     verdict: Verdict
     why: str
     fault: str
+    number: int = 0
+    time: float = 0.0
+    monotonic: float = 0.0
+    nth: int = 0
+    peer: str = ""
 
     def header(self, name: str) -> str | None:
         """The first header called `name`, in any case."""
@@ -54,9 +53,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Connection:
-    """One connection as it is now. `opened`, `client_closed`, `server_closed` and `ended` are monotonic seconds or None.
+    """One connection as it is now. `opened`, `client_closed`, `server_closed`, `ended` are monotonic seconds or None.
 
-    Half-closed: one side has sent its end, the other has not, and the socket is still there."""
+    `how` it ended is closed, reset by the host, stopped, or the kernel's error. Half-closed: one side has sent its
+    end, the other has not, and the socket is still there."""
 
     number: int
     peer: str
@@ -94,16 +94,15 @@ class Recording:
         with self.changed:
             return tuple(self._connections.values())
 
-    def __enter__(self) -> "Recording":
+    def open(self) -> None:
+        """Start to record. Raises OSError when the file can't be opened."""
         with self.changed:
             self._open = True
             if self._path is not None:
                 self._file = self._path.open("a", encoding="utf-8")
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End every wait and close the file; what was recorded stays readable."""
         with self.changed:
             self._open = False
             if self._file is not None:
@@ -126,7 +125,7 @@ class Recording:
         self._update(number, server_closed=self.clock.monotonic())
 
     def ended(self, number: int, how: str) -> None:
-        """The connection's socket is about to go; `how`: closed, reset, stopped, or the kernel's error."""
+        """The connection's socket is about to go; `how`: closed, reset by the host, stopped, or the kernel's error."""
         self._update(number, ended=self.clock.monotonic(), how=how)
 
     def add(self, draft: Record) -> Record:

@@ -2,16 +2,6 @@
 """Owns the emulated WireServer as a program of its own: command line, and a Unix socket to steer it while it runs.
 
 Runs in test processes, the server's and those that steer it (a path's socket is reached from any network namespace).
-One connection carries one command line and one JSON answer: {"ok": true, ...} or {"ok": false, "error": text}.
-
-    state                                   what the host knows and saw, in short
-    publish [same-container] [incomplete=N] publish the next goal state
-    fault SPEC                              add a fault (faults.py), or any:refuse[=SECONDS]
-    clear                                   forget all faults, listen again
-    wait STATE[/SUBSTATUS] SECONDS          until the last accepted health report says so
-    stop                                    end the program
-
-Steer it from a shell: python -m tests.fabric.wire_control SOCKET COMMAND...
 """
 
 import argparse
@@ -34,7 +24,19 @@ COMMAND_BYTES = 4096
 
 
 class Control:
-    """The commands, and the socket they come by."""
+    """The commands, and the socket they come by.
+
+    One connection carries one command line and one JSON answer: {"ok": true, ...} or {"ok": false, "error": text}.
+
+        state                                   what the host knows and saw, in short
+        publish [same-container] [incomplete=N] publish the next goal state
+        fault SPEC                              add a fault (faults.py), or any:refuse[=SECONDS]
+        clear                                   forget all faults, listen again
+        wait STATE[/SUBSTATUS] SECONDS          until the last accepted health report says so
+        stop                                    end the program
+
+    Steer it from a shell: python -m tests.fabric.wire_control SOCKET COMMAND...
+    """
 
     def __init__(self, server: WireServer, path: Path) -> None:
         self._server = server
@@ -46,6 +48,7 @@ class Control:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._server.stop()  # ends the waits in which commands may be
         self._acceptor.stop()
         self._path.unlink(missing_ok=True)
 
@@ -56,14 +59,14 @@ class Control:
                 return self._server.state()
             case ["publish", *options]:
                 return self._publish(options)
-            case ["fault", spec]:
-                self._server.fault(spec)
+            case ["fault", *words]:
+                self._server.fault(" ".join(words))
             case ["clear"]:
                 self._server.clear_faults()
             case ["wait", state, seconds]:
                 self._wait(state, float(seconds))
             case ["stop"]:
-                os.kill(os.getpid(), signal.SIGTERM)
+                pass  # the answer goes first
             case _:
                 raise ValueError(f"no such command: {command!r}")
         return {}
@@ -107,6 +110,8 @@ class Control:
         except (ValueError, TimeoutError) as error:
             answer = {"ok": False, "error": str(error)}
         client.sendall(json.dumps(answer).encode() + b"\n")
+        if command == "stop":
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def ask(path: Path, command: str, timeout_s: float = 60.0) -> dict[str, Any]:
@@ -138,10 +143,8 @@ def serve() -> int:
     """Run until SIGTERM, SIGINT or the command `stop`; prints "listening ADDRESS:PORT" when ready."""
     arguments = _arguments()
     host, _, port = arguments.listen.rpartition(":")
-    goal_state = GoalState(incarnation=arguments.incarnation, endpoint=arguments.listen)
-    offer = Offer(
-        goal_state=goal_state, incomplete=arguments.incomplete, byte_order_mark=arguments.byte_order_mark
-    )
+    goal_state = GoalState(incarnation=arguments.incarnation)
+    offer = Offer(goal_state=goal_state, incomplete=arguments.incomplete, byte_order_mark=arguments.byte_order_mark)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread starts: sigwait alone takes them
     with ExitStack() as stack:
         server = stack.enter_context(WireServer((host, int(port)), options=Options(offer, arguments.record)))

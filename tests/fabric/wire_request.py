@@ -65,8 +65,10 @@ class Reader:
         """The next line, which must end in CRLF. Raises Incomplete, Misformed."""
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_LINE_BYTES:
-                raise Misformed(f"a line is longer than {MAX_LINE_BYTES} bytes")
+                break
             self._more("the head")
+        if end < 0 or end > MAX_LINE_BYTES:
+            raise Misformed(f"a line is longer than {MAX_LINE_BYTES} bytes")
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         if not line.endswith(b"\r\n"):

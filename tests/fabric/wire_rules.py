@@ -2,15 +2,10 @@
 """Owns what the emulated WireServer knows and which requests it accepts (wire-protocol.md sections 2, 3, 4, 9, 10).
 
 Runs in test processes; the caller holds the lock. Judging changes nothing: a judgement carries its effect with it.
-
-Order: a health or role report is refused before a whole goal state (one with a role instance) was handed out, as
-nobody can know its ids. Ready may follow ProvisioningFailed, directly too: a VM whose provisioning failed is repaired, or has
-provisioning switched off, and then reports Ready; the host keeps the last word. Versions need not be asked for first:
-the host remembers nobody, and an agent that saved its endpoint is right not to ask again.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.fabric.documents import GoalState, Health, RoleProperties, WrongDocument, read_health, read_role_properties
 from tests.fabric.documents import versions_xml as make_versions_xml
@@ -75,11 +70,17 @@ class Refusal(Exception):
 
 
 class Host:
-    """The host's own state: goal states issued and fetched, reports received."""
+    """The host's own state: goal states issued and fetched, reports received.
+
+    Order: a report is refused before a whole goal state (one with a role instance) was handed out, as nobody can know
+    its ids. Ready may follow ProvisioningFailed, directly too: a VM whose provisioning failed is repaired, or has
+    provisioning switched off, and then reports Ready; the host keeps the last word. Versions need not be asked for
+    first: the host remembers nobody, and an agent that saved its endpoint is right not to ask again."""
 
     def __init__(self, offer: Offer, endpoint: str) -> None:
         self.offer = offer
-        self.goal_state = offer.goal_state or GoalState(endpoint=endpoint)
+        first = offer.goal_state or GoalState()
+        self.goal_state = first if first.endpoint else replace(first, endpoint=endpoint)
         self.incomplete = offer.incomplete
         self.issued = [self.goal_state]
         self.fetched: list[GoalState] = []

@@ -2,15 +2,13 @@
 """Owns the emulated WireServer on its address: strict as the real one, recording all, misbehaving on demand.
 
 Runs in a test's process, or alone in a network namespace: `python -m tests.fabric.wireserver --help`. It must never
-outlive its owner's `stop`, and never answer before what it saw is recorded.
+outlive its owner's `stop`.
 """
 
-import contextlib
 import socket
-import struct
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,10 +17,9 @@ from supervisor.clock import Clock, SystemClock
 from tests.fabric.acceptor import Acceptor
 from tests.fabric.documents import GoalState, Health, RoleProperties
 from tests.fabric.faults import Fault, Script
-from tests.fabric.misbehaviour import Stage, encode
-from tests.fabric.recording import Connection, Record, Recording, Verdict
-from tests.fabric.wire_request import Incomplete, Misformed, Reader, Request, read_request
-from tests.fabric.wire_rules import Host, Judgement, Offer, route
+from tests.fabric.recording import Connection, Record, Recording
+from tests.fabric.wire_rules import Host, Offer
+from tests.fabric.wire_session import Desk, Session
 
 REFUSE = "any:refuse"
 
@@ -31,7 +28,7 @@ REFUSE = "any:refuse"
 class Options:
     """What the host offers, where its records go (one JSON line each), and how long a request may take to arrive."""
 
-    offer: Offer = Offer()
+    offer: Offer = field(default_factory=Offer)
     record: Path | None = None
     patience_s: float = 10.0
 
@@ -40,26 +37,28 @@ class WireServer:
     """The emulated WireServer. Start it once, by `start` or as a context; its state stays readable after `stop`."""
 
     def __init__(
-        self, address: tuple[str, int] = ("127.0.0.1", 0), clock: Clock | None = None, options: Options = Options()
+        self, address: tuple[str, int] = ("127.0.0.1", 0), clock: Clock | None = None, options: Options | None = None
     ) -> None:
         self.address = address
-        self.recording = Recording(clock or SystemClock(), options.record)
+        self._options = options or Options()
+        self.recording = Recording(clock or SystemClock(), self._options.record)
         self.faults = Script()
-        self._options = options
         self._acceptor = Acceptor("wireserver", self._listen, self._serve)
         self._reserved: socket.socket | None = None
         self._reopening: threading.Timer | None = None
-        self._host: Host | None = None
+        self._started: Desk | None = None
 
     # --- life
 
     def start(self) -> None:
         """Listen; afterwards `address` has the real port. Raises OSError, RuntimeError when started before."""
-        if self._host is not None:
+        if self._started is not None:
             raise RuntimeError("a WireServer starts once")
         self._reserved = self._bind()  # keeps the port ours while the listener is closed
         self.address = self._reserved.getsockname()[:2]
-        self._host = Host(self._options.offer, f"{self.address[0]}:{self.address[1]}")
+        host = Host(self._options.offer, f"{self.address[0]}:{self.address[1]}")
+        stopping, patience_s = self._acceptor.stopping, self._options.patience_s
+        self._started = Desk(self.recording, host, self.faults, stopping, patience_s)
         self.recording.open()
         self._acceptor.open()
 
@@ -87,12 +86,13 @@ class WireServer:
         with self.recording.changed:
             goal_state = self._state.goal_state.successor(new_container=new_container, instance_id=instance_id)
             self._state.publish(goal_state, incomplete)
+            self.recording.changed.notify_all()
             return goal_state
 
     def fault(self, text: str) -> None:
-        """Add a fault (tests/fabric/faults.py), or `any:refuse[=SECONDS]`: no one listens until then, or `clear_faults`.
+        """Add a fault as tests/fabric/faults.py writes it. Raises ValueError.
 
-        Raises ValueError."""
+        `any:refuse[=SECONDS]` is one more: nobody listens until then, or until `clear_faults`."""
         name, _, seconds = text.partition("=")
         if name != REFUSE:
             self.faults.add(Fault.parse(text))
@@ -174,9 +174,13 @@ class WireServer:
 
     @property
     def _state(self) -> Host:
-        if self._host is None:
+        return self._desk.host
+
+    @property
+    def _desk(self) -> Desk:
+        if self._started is None:
             raise RuntimeError("the WireServer was never started")
-        return self._host
+        return self._started
 
     def _bind(self) -> socket.socket:
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -201,119 +205,7 @@ class WireServer:
             reopening.join()
 
     def _serve(self, client: socket.socket) -> None:
-        peer = client.getpeername()
-        number = self.recording.connected(f"{peer[0]}:{peer[1]}")
-        wire = _SocketWire(client, self._acceptor.stopping)
-        how = "closed"
-        try:
-            reader = Reader(client, self._options.patience_s)
-            while self._exchange(reader, wire, number):
-                pass
-            if wire.was_reset:
-                how = "reset"
-            else:
-                self._part(wire, number)
-        except OSError as error:
-            how = error.strerror or str(error)
-            raise
-        finally:
-            self.recording.ended(number, "stopped" if self._acceptor.stopping.is_set() else how)
-
-    def _exchange(self, reader: Reader, wire: "_SocketWire", number: int) -> bool:
-        """One request and its answer; True when the connection goes on."""
-        if not reader.begin():
-            self.recording.client_closed(number)
-            return False
-        request = Request()
-        close = False
-        try:
-            read_request(reader, wire.client.getsockname()[:2], request)
-        except Incomplete as incomplete:
-            if not self._acceptor.stopping.is_set():
-                self._record(number, request, ("broken", f"broken: {incomplete}"), None, "")
-            return False
-        except Misformed as misformed:
-            request.problem = str(misformed)
-        close = request.wants_close or bool(request.problem)
-        judgement, fault = self._decide(number, request)
-        wire.client.settimeout(None)
-        if fault is not None:
-            return fault.play(wire, judgement.answer, close=close)
-        wire.send(encode(judgement.answer, close=close))
-        return not close
-
-    def _decide(self, number: int, request: Request) -> tuple[Judgement, Fault | None]:
-        """Judge, choose the fault, record, act: one step for every other thread."""
-        with self.recording.changed:
-            judgement = self._state.judge(request)
-            fault = None if request.problem else self.faults.take(route(request))
-            stage = Stage.WHOLE if fault is None else fault.stage
-            if judgement.why:
-                verdict: Verdict = "refused"
-            elif stage is Stage.INSTEAD:
-                verdict = "faulted"
-            else:
-                verdict = "accepted"
-                if stage is Stage.WHOLE or request.method == "POST":
-                    judgement.effect()  # who gets half a goal state has not fetched it; a report counts, heard or not
-            status = judgement.answer.status if fault is None else fault.status(judgement.answer)
-            self._record(number, request, (verdict, judgement.why), status, "" if fault is None else str(fault))
-            return judgement, fault
-
-    def _record(
-        self, number: int, request: Request, verdict: tuple[Verdict, str], status: int | None, fault: str
-    ) -> None:
-        self.recording.add(
-            Record(
-                connection=number,
-                route=route(request),
-                method=request.method,
-                target=request.target,
-                version=request.version,
-                headers=request.headers,
-                body=request.body.decode(errors="backslashreplace"),
-                status=status,
-                verdict=verdict[0],
-                why=verdict[1],
-                fault=fault,
-            )
-        )
-
-    def _part(self, wire: "_SocketWire", number: int) -> None:
-        """Say that nothing more comes, then wait for the client to say the same: it must not leak its end."""
-        with contextlib.suppress(OSError):
-            wire.client.shutdown(socket.SHUT_WR)
-        self.recording.server_closed(number)
-        wire.until_client_closes(None)
-        self.recording.client_closed(number)
-
-
-class _SocketWire:
-    """What a fault may do with one client's socket."""
-
-    def __init__(self, client: socket.socket, stopping: threading.Event) -> None:
-        self.client = client
-        self.was_reset = False
-        self._stopping = stopping
-
-    def send(self, data: bytes) -> None:
-        self.client.sendall(data)
-
-    def pause(self, seconds: float) -> None:
-        if self._stopping.wait(seconds):
-            raise ConnectionAbortedError("the host is being stopped")
-
-    def reset(self) -> None:
-        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.was_reset = True
-
-    def until_client_closes(self, seconds: float | None) -> None:
-        """Ignore what still comes until the client's end of file, or for `seconds` of quiet."""
-        self.client.settimeout(seconds)
-        with contextlib.suppress(TimeoutError):
-            while self.client.recv(65536):
-                pass
-        self.client.settimeout(None)
+        Session(self._desk, client).serve()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab itself: what runs in it is real, the machine stays as it was, and nothing is left, however it ends."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from tests.fabric import cgroups
 from tests.fabric.host_state import HostState, snapshot
-from tests.fabric.lab import PROJECT, Lab, PlacedFile, signal_group
+from tests.fabric.lab import PROJECT, Lab, PlacedFile
 from tests.fabric.overlay import Change
 from tests.fabric.waiting import until
 
@@ -28,7 +27,7 @@ install -d -m 0700 -o lab-user -g lab-user /home/lab-user/.ssh
 echo 'ssh-ed25519 AAAA' >/home/lab-user/.ssh/authorized_keys
 chmod 0700 /etc/cron.d
 rm /etc/issue
-mkdir /sys/fs/cgroup/*/of-the-lab
+for folder in /sys/fs/cgroup/*/; do mkdir -p "$folder/of-the-lab"; done
 echo gone >/tmp/gone; echo gone >/run/gone
 """
 
@@ -39,12 +38,13 @@ def changes_by_path(lab: Lab) -> dict[str, Change]:
 
 def is_same_machine(before: HostState) -> bool:
     """Others share this machine: only what stays different counts."""
-    after: list[str] = []
-    with contextlib.suppress(AssertionError):
-        until(
-            "the machine is as before", lambda: not after.clear() and not after.extend(before.differences(snapshot()))
-        )
-    return not [line for line in after if cgroups.PREFIX in line or not line.startswith("cgroups")]
+
+    def ours() -> list[str]:
+        lines = before.differences(snapshot())
+        return [line for line in lines if cgroups.PREFIX in line or not line.startswith("cgroups")]
+
+    until(f"the machine is as before, {ours()}", lambda: not ours())
+    return True
 
 
 def gone(lab_cgroups: dict[str, Path]) -> Callable[[], bool]:
@@ -74,11 +74,9 @@ def test_real_tools_change_the_overlay_and_not_the_machine() -> None:
 def test_a_file_written_with_its_own_content_is_no_change() -> None:
     with Lab() as lab:
         assert lab.changed() == []
-        lab.run(
-            ["sh", "-c", "cp /etc/passwd /tmp/p && cat /tmp/p >/etc/passwd && rm -rf /etc/cron.d && mkdir /etc/cron.d"]
-        )
+        lab.run(["sh", "-c", "cp /etc/passwd /tmp/p; cat /tmp/p >/etc/passwd; rm -rf /etc/cron.d; mkdir /etc/cron.d"])
         assert not [change for change in lab.changed() if change.path == "/etc/passwd"]
-        hidden = {f"/etc/cron.d/{name}" for name in os.listdir("/etc/cron.d")}
+        hidden = {str(path) for path in Path("/etc/cron.d").iterdir()}
         assert {change.path for change in lab.changed() if change.kind == "deleted"} == hidden
 
 
@@ -87,7 +85,7 @@ def test_the_project_and_the_machine_wide_settings_are_read_only() -> None:
         script = f"touch '{PROJECT}/x'; echo 1 >/proc/sys/vm/swappiness; echo 1 >/sys/kernel/mm/ksm/run; true"
         refused = lab.run(["sh", "-c", script]).stderr
         assert refused.count("Read-only file system") >= 2
-        assert "x" not in os.listdir(PROJECT)
+        assert not (PROJECT / "x").exists()
 
 
 def test_the_host_has_its_address_and_the_lab_no_other_network() -> None:
@@ -112,7 +110,7 @@ def test_cgroups_are_the_labs_own_and_can_be_used(mode: str) -> None:
 def test_processes_are_seen_and_killed_by_the_labs_own_numbers() -> None:
     with Lab() as lab:
         sleeper = lab.popen(["setpriv", "--reuid", "12345", "--clear-groups", "sleep", "1000"])
-        one = until("the sleeper", lambda: next((p for p in lab.processes() if p.argv == ("sleep", "1000")), None))
+        (one,) = until("the sleeper", lambda: [p for p in lab.processes() if p.argv == ("sleep", "1000")])
         assert (one.name, one.uid) == ("sleep", 12345)
         lab.kill(one.pid, signal.SIGKILL)
         assert sleeper.wait(timeout=5) == -signal.SIGKILL
@@ -133,9 +131,8 @@ def test_leaving_the_lab_ends_what_still_runs_there() -> None:
         until("both", lambda: len([p for p in lab.processes() if p.name == "sleep"]) == 2)
         made, init = lab.cgroups, lab.init_pid
     assert gone(made)()
-    assert not Path(f"/proc/{init}").exists()
-    assert left.wait(timeout=5) != 0
-    signal_group(left, signal.SIGKILL)
+    assert not cgroups.started(init)
+    assert left.wait(timeout=5) == -signal.SIGKILL
 
 
 STARTER = """
@@ -156,14 +153,15 @@ def test_nothing_is_left_when_a_process_of_the_lab_is_killed(victim: str) -> Non
         keeper, init, *folders = starter.stdout.readline().decode().split()
         inside = Path(f"/proc/{init}/ns/pid").readlink()
         os.kill(starter.pid if victim == "starter" else int(keeper), signal.SIGKILL)
-        until("the end of the lab's processes", lambda: not Path(f"/proc/{init}").exists())
+        until("the end of the lab's processes", lambda: not cgroups.started(int(init)))
         starter.kill()
     if victim == "keeper":
         with Lab():  # the next lab clears what the killed keeper could not
             pass
     until("the removal of its cgroups", gone({folder: Path(folder) for folder in folders}))
-    until("the end of its keeper", lambda: not Path(f"/proc/{keeper}").exists())
-    assert not [p for p in Path("/proc").glob("[0-9]*/ns/pid") if os.path.lexists(p) and _link(p) == inside]
+    until("the end of its keeper", lambda: not cgroups.started(int(keeper)))
+    left = [path.parts[2] for path in Path("/proc").glob("[0-9]*/ns/pid") if _link(path) == inside]
+    assert not [pid for pid in left if cgroups.started(int(pid))]
     assert is_same_machine(before)
 
 

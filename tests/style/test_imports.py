@@ -10,12 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Each costs memory or brings a parser into a process of root that never ends; the figures are in docs/architecture.md.
+# Each costs memory or brings a parser into a process of root that never ends. (urllib.parse comes with pathlib.)
 BANNED = frozenset(
     """
     _ssl aiohttp argparse asyncio click concurrent.futures cryptography email http http.client httpx importlib.metadata
     logging lxml multiprocessing psutil pycdlib pydantic pyroute2 pyseccomp requests rich scapy ssl structlog subprocess
-    tomllib trio typer urllib urllib3 xml zmq.asyncio
+    tomllib trio typer urllib.error urllib.request urllib3 xml zmq.asyncio
     """.split()
 )
 # pyexpat and zipfile parse what comes from outside; ctypes is the jail's alone and the supervisor has no jail.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns how committers write a file: whole, beside the old one, synced, then renamed over it.
 
-Runs in committers. Whoever is killed at any point leaves the old file or the new one, and at most a temporary file whose
-fixed name the next run reuses. The name has dots on both sides, so that sudo and sshd's `*.conf` pass over it.
+Runs in committers. Whoever is killed at any point leaves the old file or the new one, and at most a temporary file
+whose fixed name the next run reuses. That name has dots on both sides, so that sudo and sshd's `*.conf` pass over it.
 """
 
 import errno

@@ -52,7 +52,7 @@ Act = Callable[[Any, Workplace], str]
 
 
 def perform(act: Act, request: Message, root: Path = Path("/"), tools: Tools | None = None) -> Committed:
-    """Run `act`, which answers with the fact for the log. Raises nothing but CommitError, with `changed` told rightly."""
+    """Run `act`, which answers with the fact for the log. Raises CommitError only, with `changed` told rightly."""
     work = Workplace(root, tools or Tools())
     try:
         fact = act(request, work)

@@ -46,7 +46,7 @@ class Tools:
             raise CommitError(f"program {name} is not installed")
         with _unnamed_file(stdin) as source, _unnamed_file(b"") as sink:
             try:
-                process = subprocess.Popen(  # noqa: S603 - absolute path, argument list, no shell
+                process = subprocess.Popen(
                     [path, *arguments],
                     stdin=source,
                     stdout=sink,

@@ -8,7 +8,7 @@ the descriptor, and whatever it raises on hostile input becomes an InputError.
 import os
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import pycdlib
 from pycdlib.pycdlibexception import PyCdlibException
@@ -60,9 +60,9 @@ def read_file(blocks: Blocks, name: str, limit_bytes: int) -> bytes:
 
 def _find(image: "_BlockFile", plain_name: str) -> _Entry | None:
     iso = pycdlib.PyCdlib()
-    iso.open_fp(image)
+    iso.open_fp(cast("BinaryIO", image))
     for name, record in _entries(iso):
-        if _plain(name) == plain_name and record.is_file():
+        if _plain(name) == plain_name:
             offset = record.extent_location() * iso.logical_block_size
             return _Entry(offset, record.get_data_length(), bool(record.file_flags & _MORE_EXTENTS_FLAG))
     return None
@@ -71,15 +71,18 @@ def _find(image: "_BlockFile", plain_name: str) -> _Entry | None:
 def _entries(iso: pycdlib.PyCdlib) -> Iterator[tuple[str, pycdlib.dr.DirectoryRecord]]:
     """Names and records of the root folder: Rock Ridge, then Joliet, then plain ISO9660."""
     views: list[tuple[bool, str, Callable[[pycdlib.dr.DirectoryRecord], str]]] = [
-        (iso.has_rock_ridge(), "rr_path", lambda record: record.rock_ridge.name().decode("utf-8", "replace")),
+        (iso.has_rock_ridge(), "rr_path", _rock_ridge_name),
         (iso.has_joliet(), "joliet_path", lambda record: record.file_identifier().decode("utf-16-be", "replace")),
         (True, "iso_path", lambda record: record.file_identifier().decode("latin-1")),
     ]
-    for present, keyword, name_of in views:
-        if present:
-            for record in iso.list_children(**{keyword: "/"}):
-                if record is not None and not record.is_dot() and not record.is_dotdot():
-                    yield name_of(record), record
+    for keyword, name_of in ((keyword, name_of) for present, keyword, name_of in views if present):
+        for record in iso.list_children(**{keyword: "/"}):
+            if record is not None and record.is_file():
+                yield name_of(record), record
+
+
+def _rock_ridge_name(record: pycdlib.dr.DirectoryRecord) -> str:
+    return "" if record.rock_ridge is None else record.rock_ridge.name().decode("utf-8", "replace")
 
 
 def _plain(name: str) -> str:

@@ -39,7 +39,7 @@ class Virtual(NamedTuple):
 
 
 class Metadata(NamedTuple):
-    """UDF 2.2.10: the blocks of a file; `runs` are its extents as (first block, number of blocks, partition if recorded)."""
+    """UDF 2.2.10: the blocks of a file; `runs` are its extents: first block, count, partition if recorded."""
 
     runs: tuple[tuple[int, int, Partition | None], ...]
 
@@ -130,7 +130,7 @@ def _virtual(volume: Volume, derived: Derived) -> Virtual:
         if inode.file_type not in (0, _VIRTUAL_TABLE):
             continue
         data = content(volume, inode, MAX_TABLE_BYTES)
-        if inode.file_type == _VIRTUAL_TABLE and len(data) >= 2:  # noqa: PLR2004
+        if inode.file_type == _VIRTUAL_TABLE and len(data) >= 2:
             return Virtual(derived.base, data[struct.unpack_from("<H", data)[0] :])
         if data[-36:].startswith(b"*UDF Virtual Alloc Tbl", 1):
             return Virtual(derived.base, data[:-36])

@@ -29,14 +29,14 @@ class Inode(NamedTuple):
 
 
 def read_inode(volume: Volume, partition: Partition, block: int, what: str) -> Inode:
-    """The file whose ICB is at `block`: a direct entry (strategy 4), or the last of a chain (4096, write-once media)."""
+    """The file whose ICB is at `block`: a direct entry (strategy 4) or the last of a chain (4096, write-once)."""
     for _ in range(MAX_CHAIN):
         data = volume.read(partition, block, volume.block_bytes, what)
         kind = tags.check_tag(data, (tags.FILE_ENTRY, tags.EXTENDED_FILE_ENTRY), block, what)
         strategy = struct.unpack_from("<H", data, 20)[0]
         if strategy not in (4, 4096):
             raise InputError(what, f"ICB strategy {strategy}")
-        successor = _successor(volume, partition, block + 1, what) if strategy == 4096 else None  # noqa: PLR2004
+        successor = _successor(volume, partition, block + 1, what) if strategy == 4096 else None
         if successor is None:
             return _make_inode(kind, data, partition, what)
         partition, block = volume.partition(successor.partition), successor.block

@@ -139,7 +139,9 @@ def _read_sequence(blocks: Blocks, block_bytes: int, length: int, location: int,
     return _make_volume(blocks, block_bytes, volume[1], {n: part for n, (_, part) in partitions.items()})
 
 
-def _descriptors(blocks: Blocks, block_bytes: int, length: int, location: int, what: str) -> Iterator[tuple[int, bytes]]:
+def _descriptors(
+    blocks: Blocks, block_bytes: int, length: int, location: int, what: str
+) -> Iterator[tuple[int, bytes]]:
     """Partition and logical volume descriptors, through pointers to further sequences, up to the terminator."""
     for _ in range(MAX_SEQUENCES):
         following: tuple[int, int] | None = None

@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop that tests of the HTTP client run on, with a deadline of its own."""
+"""Fixtures of the HTTP client's tests: a real loop on the real clock."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
 
 from supervisor.clock import SystemClock
 from supervisor.loop import Loop, Promise
+from tests.unit.wire.turning import Run, finish
 
 T = TypeVar("T")
-DEADLINE_S = 20.0
-Run = Callable[[Coroutine[Promise[Any], None, T]], T]
 
 
 @pytest.fixture
 def loop() -> Loop:
-    """A real loop on the real clock."""
     return Loop(SystemClock())
 
 
@@ -28,13 +26,3 @@ def run(loop: Loop) -> Run[Any]:
         return finish(loop, loop.start("test", work))
 
     return run_to_end
-
-
-def finish(loop: Loop, promise: Promise[T]) -> T:
-    """Turn `loop` until `promise` is settled, by failure after a deadline if need be."""
-    cancel = loop.call_later(DEADLINE_S, lambda: promise.fail(TimeoutError("the test's deadline")))
-    promise.when_done(lambda: None)
-    while not promise.done:
-        loop.turn()
-    cancel()
-    return promise.result()

@@ -5,6 +5,7 @@ It speaks bytes, not HTTP, so that it can be as wrong as a test needs. Scripts r
 """
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -34,7 +35,10 @@ class Peer:
         """Read one whole request and record it; empty when the client is gone instead."""
         content = b""
         while not _is_complete(content):
-            more = self._connection.recv(65536)
+            try:
+                more = self._connection.recv(65536)
+            except ConnectionError:
+                return b""
             if not more:
                 return b""
             content += more
@@ -70,6 +74,13 @@ class Peer:
             return "reset"
         return "fin"
 
+    def hang(self) -> None:
+        """Read nothing until the client resets the connection."""
+        poll = select.poll()
+        poll.register(self._connection, 0)
+        if not poll.poll(PATIENCE_S * 1000):
+            raise TimeoutError("the client holds on")
+
     def close(self) -> None:
         """Close with a FIN."""
         self._connection.close()
@@ -88,7 +99,7 @@ Script = Callable[[Peer], None]
 
 
 class ScriptedServer:
-    """Plays `scripts`, one per connection in order of arrival; a script's failure is raised at the end of the `with`."""
+    """Plays `scripts`, one per connection in order of arrival; leaving the `with` raises a script's failure."""
 
     def __init__(self, *scripts: Script) -> None:
         self.requests: list[bytes] = []

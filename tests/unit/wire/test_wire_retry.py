@@ -9,7 +9,7 @@ from supervisor.wire.retry import Progress, RetryPolicy, Verdict, judge, next_de
 
 def delays(policy: RetryPolicy, *statuses: int | None) -> list[float]:
     """All delays of a request whose attempts end with `statuses`, the last one again and again."""
-    found = []
+    found: list[float] = []
     progress = Progress()
     for attempt in range(1000):
         progress = progress.after(statuses[min(attempt, len(statuses) - 1)])

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the policy's source files: which they are, their bytes, their digest; parses nothing.
+
+Used by the compiler at build time, and by the loader in every process that loads the policy.
+"""
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+FOLDERS = ("calls", "profiles")
+
+
+def read_sources(folder: str) -> dict[str, bytes]:
+    """Every TOML file of the policy below `folder`, by its relative name; OSError when one can't be read."""
+    sources = {}
+    for part in FOLDERS:
+        for name in sorted(os.listdir(f"{folder}/{part}")):  # noqa: PTH208 - pathlib loads urllib, see supervisor.jail
+            if name.endswith(".toml"):
+                sources[f"{part}/{name}"] = read_file(f"{folder}/{part}/{name}")
+    return sources
+
+
+def digest(sources: Mapping[str, bytes]) -> str:
+    """SHA-256, hex, over names and contents; no two sets of files have the same input."""
+    state = _sha256()
+    for name, content in sorted(sources.items()):
+        state.update(f"{name}\0{len(content)}\0".encode() + content)
+    return str(state.hexdigest())
+
+
+def read_file(path: str) -> bytes:
+    """The whole file; OSError when it can't be read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(descriptor, 1 << 20):
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256() -> Any:
+    """The interpreter's own implementation: hashlib would map all of OpenSSL (4 MiB) into processes that never end."""
+    for module in ("_sha2", "_sha256", "hashlib"):
+        try:
+            return import_module(module).sha256()
+        except ImportError:
+            continue
+    raise ImportError("no SHA-256")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the commands' side of the control socket: one request, one answer, then it is closed."""
+
+import argparse
+import socket
+
+import msgspec
+
+from supervisor.layout import Layout
+from supervisor.verbs import MAX_ANSWER_BYTES, Answer, Verb, pack
+
+PATIENCE_S = 5.0
+
+
+def add_socket_option(parser: argparse.ArgumentParser) -> None:
+    """`--socket`: where the agent listens."""
+    parser.add_argument(
+        "--socket",
+        metavar="PATH",
+        default=Layout().control_socket,
+        help="the agent's control socket (default: %(default)s)",
+    )
+
+
+def ask(path: str, verb: Verb, argument: str = "") -> Answer:
+    """The agent's answer, status "ok".
+
+    FileNotFoundError or ConnectionRefusedError: it does not run. PermissionError: it, or the socket's mode, says no.
+    Another OSError or ValueError: no usable answer came."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
+        connection.settimeout(PATIENCE_S)
+        connection.connect(path)
+        connection.send(pack(verb, argument), socket.MSG_NOSIGNAL)
+        packet = connection.recv(MAX_ANSWER_BYTES + 1)
+    if not packet:
+        raise ConnectionError("it closed the connection without an answer")
+    # DecodeError is a ValueError.
+    answer = msgspec.json.decode(packet, type=Answer)
+    if answer.status == "refused":
+        raise PermissionError(answer.text)
+    if answer.status != "ok":
+        raise ValueError(answer.text)
+    return answer

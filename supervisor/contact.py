@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the acquaintance with the host: protocol version, goal state, and the ids that every report must carry.
+
+Runs in the supervisor. It hands every document to a fresh parser and never looks into one itself.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from ipc.descriptors import sealed_memfd
+from ipc.errors import AgentError, HostError, ResourceGone
+from ipc.messages import GoalState, InputRefused, Message, ParseGoalState, ParseVersions, Versions
+from supervisor.fleet import Fleet
+from supervisor.loop import Loop
+from supervisor.wire.host import WireServer
+from supervisor.wire.report import RoleIds, State
+
+PROTOCOL = "2012-11-30"
+# wire-protocol.md 3, request 2: a new VM's role instance may come a moment after its goal state.
+ROLE_INSTANCE_TRIES = 6
+ROLE_INSTANCE_PAUSE_S = 0.5
+# wire-protocol.md 1.2: the next round of looking for the host.
+ROUND_PAUSE_S = 10.0
+
+Say = Callable[[str, str, str], None]
+T = TypeVar("T", bound=Message)
+
+
+class UnknownProtocol(HostError):
+    """The host speaks no version of the protocol that we know."""
+
+
+class NoRoleInstance(HostError):
+    """The goal state still names no role instance."""
+
+
+class BadDocument(HostError):
+    """A document of the host that its parser refused, or died on."""
+
+
+class Contact:
+    """What is known of the host's side, and the reports to it."""
+
+    def __init__(self, loop: Loop, fleet: Fleet, host: WireServer, say: Say) -> None:
+        self.goal_state: GoalState | None = None
+        self.text = "not asked yet"
+        self._loop = loop
+        self._fleet = fleet
+        self._host = host
+        self._say = say
+        self._document = b""
+
+    async def meet(self) -> None:
+        """Return once version and goal state are known; however long the host takes, it is asked again."""
+        while True:
+            try:
+                await self._check_version()
+                await self._await_role_instance()
+                self.text = "known"
+                return
+            except HostError as error:
+                self.text = f"{error}; asked again every {ROUND_PAUSE_S:g} s"
+                self._say("warning", "host", self.text)
+                await self._loop.sleep(ROUND_PAUSE_S)
+
+    async def refresh(self) -> bool:
+        """Fetch the goal state; True when its bytes are new, and then they are parsed. HostError when that fails."""
+        document = await self._host.fetch_goal_state()
+        if document is self._document:
+            return False
+        goal_state = await self._parse(ParseGoalState(), "goal-state", document, GoalState)
+        self._document = document
+        self.goal_state = goal_state
+        return True
+
+    async def report(self, state: State, substatus: str = "", description: str = "") -> None:
+        """Send a health report until the host accepts it; after a 410 with the ids of a fresh goal state."""
+        try:
+            await self._host.report_health(self._ids(), state, substatus, description)
+        except ResourceGone:
+            await self.refresh()
+            await self._host.report_health(self._ids(), state, substatus, description)
+
+    def _ids(self) -> RoleIds:
+        goal_state = self.goal_state
+        if goal_state is None or goal_state.role_instance is None:
+            raise NoRoleInstance("the goal state names no role instance yet")
+        return RoleIds(goal_state.incarnation, goal_state.container_id, goal_state.role_instance.instance_id)
+
+    async def _check_version(self) -> None:
+        versions = await self._parse(ParseVersions(), "versions", await self._host.fetch_versions(), Versions)
+        if PROTOCOL != versions.preferred and PROTOCOL not in versions.supported:
+            raise UnknownProtocol(f"the host speaks {versions.preferred} and not {PROTOCOL}")
+
+    async def _await_role_instance(self) -> None:
+        for _ in range(ROLE_INSTANCE_TRIES):
+            await self.refresh()
+            if self.goal_state is not None and self.goal_state.role_instance is not None:
+                return
+            await self._loop.sleep(ROLE_INSTANCE_PAUSE_S)
+        raise NoRoleInstance(f"the goal state named no role instance {ROLE_INSTANCE_TRIES} times")
+
+    async def _parse(self, request: Message, name: str, document: bytes, kind: type[T]) -> T:
+        """`document` as a typed message, by a parser of its own; BadDocument when it is none."""
+        memfd = sealed_memfd(name, document)
+        try:
+            received = await self._fleet.do("parser", request, (memfd,), final=(kind,))
+        except AgentError as error:
+            raise BadDocument(f"the host's {name} document: {error}") from None
+        finally:
+            os.close(memfd)
+        answer = received[-1][0]
+        if isinstance(answer, InputRefused):
+            raise BadDocument(f"the host's {name} document is unusable: {answer.where}: {answer.problem}")
+        if not isinstance(answer, kind):
+            raise BadDocument(f"the host's {name} document: {type(answer).__name__} came back")
+        return answer

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns how the supervisor writes its own files: whole or not at all, with the right mode from the first instant.
+
+Runs in the supervisor, only below its own folders. It never follows a link at the name it writes.
+"""
+
+import os
+from pathlib import Path
+
+from ipc.errors import StateError
+
+
+def make_folder(path: str, mode: int) -> None:
+    """The folder `path`, root's, with exactly `mode`; an existing one that is wider is tightened."""
+    try:
+        Path(path).mkdir(mode=mode, parents=True, exist_ok=True)
+        if os.stat(path, follow_symlinks=False).st_mode & 0o7777 != mode:
+            os.chmod(path, mode)
+    except OSError as error:
+        raise StateError(f"{path} can't be made: {error.strerror}") from None
+
+
+def write_whole(path: str, content: bytes, mode: int) -> None:
+    """Replace `path` by `content`: written beside it, flushed to disk, renamed. StateError when any of it fails."""
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.new"
+    try:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            os.fchmod(descriptor, mode)
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+        _flush_folder(folder)
+    except OSError as error:
+        raise StateError(f"{path} can't be written: {error.strerror}") from None
+
+
+def read_text(path: str, limit: int = 65536) -> str | None:
+    """The text of a file of at most `limit` bytes; None when it is absent, unreadable or no text."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, limit).decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _flush_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the order in which a child gives everything up: one straight list, each step before the next for a reason.
+
+Runs in the child, between its fork and its first message. It must not continue past a step that failed.
+"""
+
+import os
+import select
+from collections.abc import Callable
+
+import msgspec
+
+from ipc.errors import ConfinementError
+from policy.profile import Compiled
+from supervisor.jail import (
+    capabilities,
+    identity,
+    landlock,
+    mdwe,
+    mounts,
+    namespaces,
+    rlimits,
+    seccomp,
+    syscalls,
+)
+from supervisor.jail.cgroup import Group
+from supervisor.jail.missing import Missing
+
+
+class Confinement(msgspec.Struct, frozen=True):
+    """One child's confinement. `channel_folder` is the host's path of its socket folder; `spawner` a pidfd.
+
+    `missing` are the mechanisms that the spawner found this machine to lack: they alone may be left out."""
+
+    compiled: Compiled
+    uid: int
+    channel_folder: str
+    group: Group
+    spawner: int
+    missing: frozenset[str]
+
+
+def confine(child: Confinement) -> None:
+    """Become what the policy says. ConfinementError names the step; then the child must exit."""
+    profile = child.compiled.profile
+    step = "cgroup"
+    try:
+        # The limits hold before anything else runs.
+        child.group.join()
+        step = "namespaces"
+        own_folder = namespaces.open_own_process_folder() if "user" in profile.namespaces.new else -1
+        namespaces.leave(profile.namespaces.new)
+        step = "mounts"
+        if "mount" in profile.namespaces.new:
+            mounts.make_private()
+        if profile.view == "own":
+            mounts.pivot_into_view(profile.paths, child.channel_folder)
+        step = "resource limits"
+        rlimits.lower(profile.limits)
+        step = "identity"
+        identity.take(child.uid, child.uid, profile.capability_names)
+        step = "user namespace"
+        if own_folder >= 0:
+            _if_there(child, lambda: namespaces.be_alone_as(child.uid, child.uid, own_folder))
+        step = "capabilities"
+        capabilities.limit_to(profile.capability_names)
+        step = "parent-death signal"
+        # After the last change of credentials, which clears it; then once more look whether the parent died before.
+        _die_with(child.spawner)
+        step = "no new privileges"
+        capabilities.no_new_privileges()
+        step = "landlock"
+        if landlock.fits(profile):
+            _if_there(child, lambda: landlock.restrict(profile))
+        step = "writable code"
+        _if_there(child, mdwe.deny_writable_code)
+        step = "dumpable"
+        capabilities.forbid_dump()
+        step = "system calls"
+        seccomp.load(child.compiled.startup_filter)
+    except OSError as error:
+        raise ConfinementError(step, str(error)) from None
+
+
+def confine_resident(compiled: Compiled, spawner: int) -> None:
+    """Leave the supervisor what its work needs, before its program starts: capabilities, secure bits, life with us."""
+    profile = compiled.profile
+    step = "capabilities"
+    try:
+        capabilities.limit_to(profile.capability_names)
+        step = "parent-death signal"
+        _die_with(spawner)
+        step = "no new privileges"
+        capabilities.no_new_privileges()
+    except OSError as error:
+        raise ConfinementError(step, str(error)) from None
+
+
+def missing_mechanisms() -> frozenset[str]:
+    """The mechanisms (names as in ipc.records.MECHANISMS) that this kernel does not give; found by trying, in the spawner."""
+    missing = set(landlock.missing(landlock.version()))
+    if not _survives(mdwe.deny_writable_code):
+        missing.add("mdwe")
+    if not _survives(lambda: syscalls.unshare(namespaces.NEWUSER)):
+        missing.add("user-namespace")
+    return frozenset(missing)
+
+
+def _survives(attempt: Callable[[], None]) -> bool:
+    """Whether `attempt` works, tried in a process of its own, since it can't be taken back."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            attempt()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _die_with(spawner: int) -> None:
+    """SIGKILL for this process when the spawner ends, also if it ended a moment ago."""
+    capabilities.die_with_parent()
+    poller = select.poll()
+    poller.register(spawner, select.POLLIN)
+    if poller.poll(0):
+        raise ConfinementError("parent-death signal", "the spawner is gone")
+    os.close(spawner)
+
+
+def _if_there(child: Confinement, mechanism: Callable[[], object]) -> None:
+    """Use `mechanism`; only one that the spawner has found missing before may be missing now."""
+    try:
+        mechanism()
+    except Missing as missing:
+        if missing.mechanism not in child.missing:
+            raise

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor's composition root: reads the configuration, makes one of everything, runs the loop.
+
+Runs as the spawner's first child, root with next to no capability. It parses nothing from outside but what the threat
+model names.
+"""
+
+import os
+import random
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from ipc.errors import AgentError, ConfigError, StateError
+from policy.load import load as load_policy
+from supervisor import config as configuration
+from supervisor import control, facts, options
+from supervisor.clock import SystemClock
+from supervisor.contact import Contact
+from supervisor.credentials import Credentials
+from supervisor.dispatch import Table
+from supervisor.files import make_folder
+from supervisor.fleet import Fleet
+from supervisor.jail import capabilities
+from supervisor.journal import Journal
+from supervisor.layout import Layout
+from supervisor.log import Log
+from supervisor.loop import Loop
+from supervisor.medium import Finder
+from supervisor.notify import Notifier
+from supervisor.outlets import FileOutlet, StreamOutlet, is_journal
+from supervisor.overview import Observer
+from supervisor.provisioning import UNKNOWN_VM, Parts, Provisioning
+from supervisor.redaction import Redactor
+from supervisor.rounds import Rounds
+from supervisor.version import VERSION
+from supervisor.wire.endpoint import saved_endpoint
+from supervisor.wire.host import WireServer
+
+SPAWNER_FD = 3
+JITTER = 0.2
+LEVELS = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "verbose": "VERBOSE"}
+
+
+class Supervisor:
+    """Everything in this process, wired together."""
+
+    def __init__(self, parsed: configuration.Parsed, layout: Layout, log: Log, loop: Loop) -> None:
+        self.loop = loop
+        self.log = log
+        self._config = parsed.config
+        self._layout = layout
+        profiles = {compiled.profile.kind: compiled.profile for compiled in load_policy().programs}
+        workers = {kind: profile for kind, profile in profiles.items() if kind not in {"supervisor", "spawner"}}
+        self._make_folders()
+        self.table = Table(workers.values())
+        spawner = socket.socket(fileno=SPAWNER_FD)
+        self.fleet = Fleet(loop, self.table, workers, spawner, layout, random.random, self.say)
+        endpoint = saved_endpoint(Path(layout.lib))
+        self.say("info", "host", f"WireServer is {endpoint.address} ({endpoint.why}); no DHCP discovery in this version")
+        self.host = WireServer(loop, endpoint.address, jitter=lambda delay: delay * (1 + JITTER * random.random()))
+        self.contact = Contact(loop, self.fleet, self.host, self.say)
+        self.provisioning = Provisioning(self._parts(), self._vm_id())
+        period = float(self._config[options.GOAL_STATE_PERIOD])
+        self.rounds = Rounds(loop, self.contact, period, self.say)
+        self.notifier = Notifier.from_environment(os.environ, os.getppid())
+        self.observer = Observer(self, profiles)
+
+    def say(self, level: str, source: str, text: str) -> None:
+        """One line to the log."""
+        self.log.line(LEVELS[level], source, text)  # type: ignore[arg-type]
+
+    def run(self) -> None:
+        """Until SIGTERM."""
+        self._watch_signals()
+        self._listen()
+        self._keep_watchdog()
+        self.loop.start("main", self._live(), detached=True)
+        self.notifier.ready()
+        self.loop.run()
+
+    async def _live(self) -> None:
+        await self.provisioning.run()
+        self.notifier.status(f"provisioning: {self.provisioning.text}")
+        await self.rounds.run()
+
+    def _parts(self) -> Parts:
+        media = self._config[options.PROVISIONING_MEDIA]
+        sought = "a CD or DVD drive in /dev" if media == "auto" else media
+        finder = Finder(
+            self.loop,
+            self.fleet,
+            lambda: [str(path) for path in facts.media(Path("/"), media)],
+            sought,
+        )
+        credentials = Credentials(self._layout.credentials, self.fleet)
+        journal = Journal(Path(self._layout.journal))
+        for note in journal.notes:
+            self.say("warning", "journal", note)
+        return Parts(
+            self.loop,
+            self.fleet,
+            self.table,
+            self.contact,
+            credentials,
+            journal,
+            finder,
+            self._config,
+            self._layout,
+            self.say,
+            self.log.redactor.register,
+        )
+
+    def _vm_id(self) -> str:
+        vm_id = facts.vm_id(Path("/"))
+        if vm_id.problem:
+            self.say("warning", "provisioning", f"{vm_id.problem}: a disk moved to another VM can't be told")
+        return vm_id.value or UNKNOWN_VM
+
+    def _make_folders(self) -> None:
+        make_folder(self._layout.run, 0o755)
+        make_folder(self._layout.channels, 0o711)
+        make_folder(self._layout.state, 0o700)
+        make_folder(self._layout.lib, 0o700)
+
+    def _listen(self) -> None:
+        group = control.group_id(self._config[options.CONTROL_GROUP])
+        listener = control.listen(Path(self._layout.control_socket), group)
+        duties = control.Duties(
+            self.observer.snapshot,
+            {"restart": self.observer.restart, "stop-worker": self.observer.restart},
+            lambda text: "/workers/" not in text,
+            lambda text: self.say("info", "control", text),
+        )
+        control.ControlServer(self.loop, listener, group, duties)
+
+    def _keep_watchdog(self) -> None:
+        period = self.notifier.watchdog_period_s
+        if period is None:
+            return
+
+        def beat() -> None:
+            self.notifier.watchdog()
+            self.loop.call_later(period, beat)
+
+        beat()
+
+    def _watch_signals(self) -> None:
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        reader.setblocking(False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(writer.detach())
+        self.loop.watch(reader.detach(), self._stop)
+
+    def _stop(self) -> None:
+        self.say("info", "supervisor", "stopping")
+        self.notifier.stopping()
+        self.host.close()
+        self.fleet.stop()
+        self.loop.stop()
+
+
+def main() -> int:
+    """The process's life; the exit status is 0 after SIGTERM."""
+    capabilities.forbid_dump()
+    clock = SystemClock()
+    loop = Loop(clock)
+    layout = Layout(config=sys.argv[1])
+    stream = StreamOutlet(2, journal=is_journal(os.environ, 2))
+    log = Log(clock, [FileOutlet(Path(layout.log)), stream], Redactor())
+    loop.on_failure(lambda name, error: log.line("ERROR", "supervisor", _bug(name, error)))
+    try:
+        parsed = configuration.load(Path(layout.config))
+        log.line("INFO", "supervisor", f"agent-supervisor {VERSION} starts with {layout.config}")
+        for finding in parsed.findings:
+            log.line("WARNING" if finding.level == "warning" else "INFO", "config", f"{layout.config}, {finding}")
+        log.verbose = parsed.config[options.LOGS_VERBOSE]
+        layout = msgspec.structs.replace(layout, lib=parsed.config[options.LIB_DIR])
+        Supervisor(parsed, layout, log, loop).run()
+    except (ConfigError, StateError) as error:
+        log.line("ERROR", "supervisor", f"can't start: {error}")
+        return EXIT_CONFIG
+    finally:
+        log.close()
+    return 0
+
+
+# sysexits' EX_CONFIG: the spawner does not try again what no new try can mend.
+EXIT_CONFIG = 78
+
+
+def _bug(name: str, error: BaseException) -> str:
+    """Where an exception that nobody expected came from."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    kind = "failed" if isinstance(error, AgentError) else "has a bug"
+    return f"{name} {kind}: {type(error).__name__}: {error} at {' > '.join(frames[-6:])}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

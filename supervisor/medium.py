@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns finding the provisioning medium and having it read: devices and a descriptor here, every byte in a parser.
+
+Runs in the supervisor. Nothing is mounted, and the medium is only ever opened for reading.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+
+import msgspec
+
+from ipc.descriptors import close_all, read_sealed
+from ipc.errors import AgentError, InputError
+from ipc.messages import InputRefused, Ovf, ParseMedium
+from supervisor.fleet import Fleet
+from supervisor.loop import Loop
+
+# A DVD that the host attaches late shows within seconds; the kernel's SCSI scan of a slow host takes up to half a minute.
+LOOK_AGAIN_S = 0.5
+MAX_DOCUMENT_BYTES = 8 << 20
+# Two ways to read, in this order: Azure's medium is UDF, with or without ISO9660 beside it.
+READERS = ("udf", "iso")
+DOCUMENT = "ovf-env.xml"
+
+
+class Medium(msgspec.Struct, frozen=True):
+    """What a medium held: the typed document, its custom data as it stood there, and its text without the password."""
+
+    device: str
+    ovf: Ovf
+    custom_data: bytes
+    redacted: bytes
+
+
+class NoMedium(AgentError):
+    """No medium could be read; says what was tried and why each failed."""
+
+
+class Finder:
+    """Looks for the medium until it is there or patience ends."""
+
+    def __init__(self, loop: Loop, fleet: Fleet, candidates: Callable[[], list[str]], sought: str) -> None:
+        """`candidates` lists the device or image paths that may be it now; `sought` says what those are, for errors."""
+        self._loop = loop
+        self._fleet = fleet
+        self._candidates = candidates
+        self._sought = sought
+
+    async def find(self, patience_s: float) -> Medium:
+        """The first medium that can be read. NoMedium after `patience_s`, InputError when its document is unusable."""
+        ends = self._loop.clock.monotonic() + patience_s
+        while True:
+            problems: list[str] = []
+            for device in self._candidates():
+                medium = await self._read(device, problems)
+                if medium is not None:
+                    return medium
+            if self._loop.clock.monotonic() >= ends:
+                found = "; ".join(problems) or "there is none"
+                raise NoMedium(f"no provisioning medium ({self._sought}) within {patience_s:g} s: {found}")
+            await self._loop.sleep(LOOK_AGAIN_S)
+
+    async def _read(self, device: str, problems: list[str]) -> Medium | None:
+        """The medium in `device`, or None and a line in `problems`."""
+        try:
+            descriptor, size = _open(device)
+        except OSError as error:
+            problems.append(f"{device}: {error.strerror}")
+            return None
+        try:
+            refusals = []
+            for reader in READERS:
+                received = await self._fleet.do("parser", ParseMedium(reader, size), (descriptor,), final=(Ovf,))
+                answer, attached = received[-1]
+                if isinstance(answer, Ovf):
+                    return _take(device, answer, attached)
+                if isinstance(answer, InputRefused):
+                    refusals.append(f"{answer.where}: {answer.problem}")
+                    if answer.where.startswith(DOCUMENT):
+                        raise InputError(f"{DOCUMENT} on {device}", f"{answer.where.removeprefix(DOCUMENT)}: {answer.problem}".lstrip(": "))
+            problems.append(f"{device}: " + ", and ".join(refusals))
+            return None
+        finally:
+            os.close(descriptor)
+
+
+def _open(device: str) -> tuple[int, int]:
+    """A read-only descriptor of a block device or an image file, and its size in bytes; OSError for all else."""
+    # O_NONBLOCK: an empty CD drive answers at once, and a FIFO in the device's place does not hold us up.
+    descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
+            raise OSError(0, "neither a block device nor an image file")
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if not size:
+            raise OSError(0, "empty")
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor, size
+
+
+def _take(device: str, ovf: Ovf, attached: tuple[int, ...]) -> Medium:
+    try:
+        if len(attached) != 2:
+            raise InputError(device, "the parser's answer came without its documents")
+        return Medium(device, ovf, *(read_sealed(descriptor, MAX_DOCUMENT_BYTES) for descriptor in attached))
+    finally:
+        close_all(attached)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns where log lines go: the log file, and standard error; part of the log sink of supervisor and spawner.
+
+An outlet that can't take a line counts it and says so with the next one it can take. It never raises and never waits.
+"""
+
+import os
+import select
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+# At most this goes out in one write, which a pipe takes whole (PIPE_BUF).
+LINE_BYTES = 4096
+# Owner may write, its group may read.
+MODE = 0o640
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One finished line in its parts, all printable ASCII. `stamp` is UTC with milliseconds and a Z."""
+
+    priority: int
+    level: str
+    stamp: str
+    process: str
+    body: str
+
+
+class Outlet:
+    """Base: counts what could not be written."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._reason = ""
+
+    def write(self, line: Line) -> None:
+        """Write `line`, or count it as lost."""
+        try:
+            if self.lost:
+                notice = f"{self.lost} lines were lost here: {self._reason}"
+                self._put(self._form(msgspec.structs.replace(line, priority=4, level="WARNING", body=notice)))
+                self.lost = 0
+            self._put(self._form(line))
+        except OSError as error:
+            self.lost += 1
+            self._reason = error.strerror or type(error).__name__
+
+    def close(self) -> None:
+        """Let go of what the outlet itself opened."""
+
+    def _form(self, line: Line) -> bytes:
+        return f"{line.stamp} {line.level} {line.process} {line.body}\n".encode("ascii")
+
+    def _put(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+class FileOutlet(Outlet):
+    """The log file. Opened once, and anew when something else stands at its path (log rotation)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._descriptor = -1
+        self._identity = (0, 0)
+        self._torn = False
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _put(self, data: bytes) -> None:
+        self._follow()
+        if self._torn:
+            data = b"\n" + data
+        written = os.write(self._descriptor, data)
+        self._torn = written < len(data)
+        if self._torn:
+            raise OSError(0, "only a part of a line could be written")
+
+    def _follow(self) -> None:
+        """Have the file open that is at the path now. A look at its inode for each line costs 2 microseconds."""
+        try:
+            here = os.lstat(self._path)
+            if self._descriptor >= 0 and (here.st_dev, here.st_ino) == self._identity:
+                return
+        except OSError:
+            pass  # gone, or out of reach: opening it will tell
+        try:
+            self._open()
+        except OSError:
+            # The old file still takes lines, wherever it was moved to.
+            if self._descriptor < 0:
+                raise
+
+    def _open(self) -> None:
+        # Never through a link, and never waiting for a reader of a FIFO.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(self._path, flags, MODE)
+        try:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                raise OSError(0, "the log's path is not a regular file")
+            if stat.S_IMODE(facts.st_mode) & ~MODE:
+                os.fchmod(descriptor, stat.S_IMODE(facts.st_mode) & MODE)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self.close()
+        self._descriptor, self._identity, self._torn = descriptor, (facts.st_dev, facts.st_ino), False
+
+
+class StreamOutlet(Outlet):
+    """A descriptor opened by others (standard error): not ours to close, nor to make non-blocking.
+
+    `journal` writes `<N>` in front, by which the journal knows the level; it has the time itself."""
+
+    def __init__(self, descriptor: int, *, journal: bool) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._journal = journal
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def _form(self, line: Line) -> bytes:
+        if not self._journal:
+            return super()._form(line)
+        return f"<{line.priority}>{line.process} {line.body}\n".encode("ascii")
+
+    def _put(self, data: bytes) -> None:
+        # Others share this open file, so O_NONBLOCK would be theirs, too. What poll calls writable takes a whole line.
+        if not self._poll.poll(0):
+            raise OSError(0, "nobody reads standard error")
+        os.write(self._descriptor, data)
+
+
+def is_journal(environment: Mapping[str, str], descriptor: int) -> bool:
+    """True if `descriptor` is the stream to the journal that systemd names in JOURNAL_STREAM (device:inode)."""
+    device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
+    if not (device.isdecimal() and inode.isdecimal()):
+        return False
+    try:
+        facts = os.fstat(descriptor)
+    except OSError:
+        return False
+    return (facts.st_dev, facts.st_ino) == (int(device), int(inode))

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the answer to `ps`: what every process is and does, from the supervisor's own tables and the kernel's.
+
+Runs in the supervisor. It reads only, apart from `restart`, which ends one worker.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+from ipc.records import missing_names
+from policy import capability
+from policy.profile import Profile
+from supervisor.contact import Contact
+from supervisor.dispatch import Table
+from supervisor.fleet import Fleet
+from supervisor.kernel_view import read, status_fields
+from supervisor.loop import Loop
+from supervisor.provisioning import Provisioning
+from supervisor.rounds import Rounds
+from supervisor.status import Counters, Overview, ProcessRow, Snapshot
+from supervisor.version import VERSION
+from supervisor.wire.host import WireServer
+from supervisor.worker import Worker
+
+
+class Watched(Protocol):
+    """The parts of the supervisor that are shown."""
+
+    loop: Loop
+    fleet: Fleet
+    table: Table
+    contact: Contact
+    host: WireServer
+    provisioning: Provisioning
+    rounds: Rounds
+
+
+class Observer:
+    """Makes snapshots."""
+
+    def __init__(self, watched: Watched, profiles: Mapping[str, Profile]) -> None:
+        self._watched = watched
+        self._profiles = profiles
+        self._started_wall = watched.loop.clock.wall()
+        self._started = watched.loop.clock.monotonic()
+
+    def snapshot(self) -> dict[str, object]:
+        """The data of `ps`, as plain types."""
+        watched = self._watched
+        goal_state = watched.contact.goal_state
+        missing = tuple(sorted(watched.fleet.missing))
+        overview = Overview(
+            version=VERSION,
+            phase=watched.table.phase,
+            provisioning=watched.provisioning.text,
+            host=self._host_text(),
+            incarnation=goal_state.incarnation if goal_state is not None else "",
+            confinement="reduced" if missing else "full",
+            uptime_s=round(self._now() - self._started, 3),
+            started=self._started_wall,
+            missing=missing,
+            counters=Counters(
+                sum(restarts.total for restarts in watched.fleet.restarts.values()), watched.fleet.violations
+            ),
+        )
+        workers = [self._worker_row(worker) for worker in watched.fleet.workers.values()]
+        rows = (self._own_row("spawner", os.getppid()), self._own_row("supervisor", os.getpid()), *workers)
+        return Snapshot(overview, (*rows, *self._absent_rows())).as_data()
+
+    def restart(self, name: str) -> str:
+        """Kill the worker called `name`; its job is begun anew by a fresh one."""
+        for worker in self._watched.fleet.workers.values():
+            if worker.name == name:
+                self._watched.fleet.kill(worker)
+                return f"{name} was killed; its job is begun anew"
+        raise ValueError(f"no worker is called {name}")
+
+    def _host_text(self) -> str:
+        status = self._watched.host.status()
+        if status.troubles:
+            trouble = status.troubles[0]
+            wait = max(0.0, trouble.next_try_at - self._now())
+            return f"{status.address}: {trouble.error} (attempt {trouble.attempts}, next in {wait:.0f} s)"
+        if status.last_answer_at is None:
+            return f"{status.address}: {status.last_error or 'no answer yet'}"
+        return f"{status.address}: answered {self._now() - status.last_answer_at:.0f} s ago"
+
+    def _own_row(self, kind: str, pid: int) -> ProcessRow:
+        status = status_fields(_try_read(f"/proc/{pid}/status"))
+        return ProcessRow(
+            name=kind,
+            kind=kind,
+            pid=pid,
+            uid=0,
+            state="working",
+            since_s=round(self._now() - self._started, 3),
+            capabilities=capability.names(int(status.get("CapBnd", "0"), 16)),
+            filters=int(status.get("Seccomp_filters", "0")),
+            cgroup=_group(_try_read(f"/proc/{pid}/cgroup")),
+        )
+
+    def _worker_row(self, worker: Worker) -> ProcessRow:
+        status = status_fields(_try_read(f"/proc/{worker.pid}/status")) if worker.pid else {}
+        missing = missing_names(worker.missing)
+        return ProcessRow(
+            name=worker.name,
+            kind=worker.kind,
+            pid=worker.pid,
+            uid=worker.uid,
+            state=worker.state,
+            since_s=round(self._now() - worker.since, 3),
+            restarts=self._watched.fleet.restarts[worker.kind].total,
+            last_exit=self._watched.fleet.last_exit.get(worker.kind, ""),
+            capabilities=capability.names(int(status.get("CapBnd", "0"), 16)),
+            filters=int(status.get("Seccomp_filters", "0")),
+            cgroup=_group(_try_read(f"/proc/{worker.pid}/cgroup")) if worker.pid else "",
+            level=f"reduced: {', '.join(missing)}" if missing else "full",
+        )
+
+    def _absent_rows(self) -> list[ProcessRow]:
+        """Kinds of which none lives now, but one died before its time: they should not vanish from sight."""
+        fleet = self._watched.fleet
+        alive = {worker.kind for worker in fleet.workers.values()}
+        return [
+            ProcessRow(
+                name=kind,
+                kind=kind,
+                pid=0,
+                uid=self._profiles[kind].identity.uid,
+                state="degraded" if restarts.degraded else "exited",
+                since_s=0.0,
+                restarts=restarts.total,
+                last_exit=fleet.last_exit.get(kind, ""),
+            )
+            for kind, restarts in fleet.restarts.items()
+            if kind not in alive and restarts.total
+        ]
+
+    def _now(self) -> float:
+        return self._watched.loop.clock.monotonic()
+
+
+def _try_read(path: str) -> str:
+    try:
+        return read(path)
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _group(text: str) -> str:
+    """The group of a limiting hierarchy (memory), else of version 2."""
+    lines = [line.split(":", 2) for line in text.splitlines()]
+    return next((path for _, names, path in lines if "memory" in names.split(",")), lines[-1][2] if lines else "")

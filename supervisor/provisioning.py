@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the provisioning of this VM from first look to Ready: who is asked for what, in which order, and what is kept.
+
+Runs in the supervisor. It writes down each step before it is acted on, and never acts on what the worker proposes
+before `validate` has compared it with facts.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ipc.codec import encode
+from ipc.descriptors import close_all, read_sealed, sealed_memfd
+from ipc.errors import AgentError, CommitError, InputError
+from ipc.messages import (
+    AccountFacts,
+    CommitAccount,
+    CommitFailed,
+    CommitHostName,
+    CommitKeys,
+    CommitPassword,
+    CommitPaths,
+    CommitRootLock,
+    CommitSshd,
+    CommitSudo,
+    Committed,
+    InputRefused,
+    InstallHostKeys,
+    MakeHostKeys,
+    Message,
+    PlanComplete,
+    PlanProvisioning,
+    ProvisioningOptions,
+    StoreCustomData,
+)
+from supervisor import facts, options, validate
+from supervisor.config import Config
+from supervisor.contact import Contact
+from supervisor.credentials import Credentials
+from supervisor.dispatch import Table
+from supervisor.files import read_text, write_whole
+from supervisor.fleet import Fleet
+from supervisor.journal import Journal
+from supervisor.layout import Layout
+from supervisor.loop import Loop, Promise
+from supervisor.medium import Finder, Medium
+from supervisor.records import (
+    HostKeysInstalled,
+    HostKeysStaged,
+    ProvisioningBegun,
+    ProvisioningFailed,
+    ProvisioningFinished,
+    ReadyAccepted,
+    StepDone,
+    StepIntended,
+)
+
+MAX_CUSTOM_DATA_BYTES = 8 << 20
+MAX_PROBLEM_CHARACTERS = 2000
+PRIVATE = 0o600
+UNKNOWN_VM = "unknown"
+# What each committer's order is called in the log and the journal, and who carries it out.
+STEPS: dict[type[Message], tuple[str, str]] = {
+    CommitHostName: ("host name", "hostname"),
+    CommitAccount: ("account", "account"),
+    CommitPassword: ("password", "password"),
+    CommitSudo: ("sudo", "sudoers"),
+    CommitSshd: ("sshd settings", "sshd"),
+    CommitKeys: ("SSH keys", "home-keys"),
+    CommitRootLock: ("root password", "root-lock"),
+}
+MARKER, CUSTOM_DATA, OVF_COPY, DISABLE = "provisioned", "CustomData", "ovf-env.xml", "disable_agent"
+
+Say = Callable[[str, str, str], None]
+
+
+class PlanRefused(AgentError):
+    """What the worker proposed is not what OVF, settings and facts ask for: nothing of it was carried out."""
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What provisioning works with; one of each in the process."""
+
+    loop: Loop
+    fleet: Fleet
+    table: Table
+    contact: Contact
+    credentials: Credentials
+    journal: Journal
+    finder: Finder
+    config: Config
+    layout: Layout
+    say: Say
+    keep_secret: Callable[[str], object]
+
+
+class Provisioning:
+    """One provisioning; `text` tells `ps` where it stands."""
+
+    def __init__(self, parts: Parts, vm_id: str) -> None:
+        self.text = "not begun"
+        self.done = False
+        self._ = parts
+        self._vm_id = vm_id
+        self._paths = CommitPaths(
+            parts.config[options.SUDOERS_DIR],
+            parts.config[options.SSH_DIR],
+            parts.config[options.PASSWORD_PATH],
+            parts.config[options.HOME_DIR],
+        )
+        self._staging = f"{self._paths.ssh_dir}/.agent-supervisor-host-keys"
+
+    async def run(self) -> None:
+        """Provision if that is still to be done, and tell the host how it went. Never raises AgentError."""
+        part = self._
+        marker = read_text(f"{part.layout.lib}/{MARKER}")
+        finished = part.journal.state.finished == self._vm_id
+        if marker is None and not finished:
+            await self._provision()
+            return
+        try:
+            if marker is not None and self._vm_id != UNKNOWN_VM and not facts.same_vm(marker, self._vm_id):
+                part.say("warning", "provisioning", f"this disk was provisioned as VM {marker!r}, now it is {self._vm_id}")
+                part.journal.append(ProvisioningFinished(self._vm_id))
+                finished = True
+            self._write_marker()
+            part.table.advance("steady")
+            await part.loop.all(
+                part.loop.start("contact", part.contact.meet()),
+                part.loop.start("transport key", self._make_transport_key()),
+            )
+            if finished and not part.journal.state.ready:
+                await self._report_ready()
+            else:
+                self._done("done on an earlier start")
+        except AgentError as error:
+            self.text = f"done on an earlier start; but {error}"
+            part.say("error", "provisioning", self.text)
+
+    async def _provision(self) -> None:
+        part = self._
+        part.table.advance("provisioning")
+        part.journal.append(ProvisioningBegun(self._vm_id))
+        contact = part.loop.start("contact", self._announce())
+        transport_key = part.loop.start("transport key", self._make_transport_key())
+        host_keys = part.loop.start("host keys", self._make_host_keys())
+        try:
+            medium = await self._read_medium()
+            self._tell("waits for the host")
+            await contact
+            await self._apply(medium)
+            self._tell("waits for the keys")
+            await part.loop.all(transport_key, host_keys)
+            await self._install_host_keys()
+            self._finish(medium)
+            await self._report_ready()
+        except AgentError as error:
+            await self._fail(error, contact, transport_key, host_keys)
+
+    async def _announce(self) -> None:
+        """Find the host and tell it that provisioning starts."""
+        await self._.contact.meet()
+        await self._.contact.report("NotReady", "Provisioning", "Starting")
+        self._.say("info", "host", "accepted NotReady (Provisioning, Starting)")
+
+    async def _read_medium(self) -> Medium:
+        self._tell("looks for the medium")
+        medium = await self._.finder.find(self._.config[options.PROVISIONING_MEDIA_TIMEOUT])
+        ovf = medium.ovf
+        if ovf.password is not None:
+            self._.keep_secret(ovf.password.reveal())
+        self._.say("info", "provisioning", f"{medium.device} read: account {ovf.user_name!r}, host {ovf.host_name!r}")
+        for warning in ovf.warnings:
+            self._.say("warning", "provisioning", f"ovf-env.xml: {warning}")
+        return medium
+
+    async def _apply(self, medium: Medium) -> None:
+        """Have the plan made, check it whole, then commit it step by step."""
+        self._tell("plans")
+        account = self._account(medium)
+        options_ = self._options()
+        proposals, custom_data = await self._propose(
+            PlanProvisioning(medium.ovf, options_, account), medium.custom_data
+        )
+        grounds = validate.Grounds(medium.ovf, options_, account, len(medium.custom_data))
+        refusals = [text for proposal in proposals if (text := validate.refusal(proposal, grounds)) is not None]
+        refusals += [text for text in [validate.plan_refusal(proposals, grounds)] if text is not None and not refusals]
+        if refusals:
+            raise PlanRefused(f"the provisioning worker's plan was refused: {'; '.join(refusals)}")
+        for proposal in proposals:
+            request = validate.commit_for(proposal, self._paths, self._account(medium))
+            if request is not None:
+                step, kind = STEPS[type(request)]
+                path = f" {request.path}" if isinstance(request, CommitKeys) else ""
+                await self._commit(f"{step}{path}", kind, request)
+        if custom_data is not None:
+            write_whole(f"{self._.layout.lib}/{CUSTOM_DATA}", custom_data, PRIVATE)
+            self._.say("info", "provisioning", f"custom data stored, {len(custom_data)} bytes")
+        write_whole(f"{self._.layout.lib}/{OVF_COPY}", medium.redacted, PRIVATE)
+
+    async def _propose(self, request: PlanProvisioning, text: bytes) -> tuple[list[Message], bytes | None]:
+        """The worker's proposals, and the custom data as it should be stored."""
+        memfd = sealed_memfd("custom-data", text)
+        received = await self._.fleet.do("provisioning", request, (memfd,), final=(PlanComplete,))
+        close_all([memfd])
+        custom_data = None
+        try:
+            for message, attached in received:
+                if isinstance(message, StoreCustomData) and len(attached) == 1:
+                    custom_data = read_sealed(attached[0], MAX_CUSTOM_DATA_BYTES)
+        finally:
+            close_all([descriptor for _, attached in received for descriptor in attached])
+        last = received[-1][0]
+        if isinstance(last, InputRefused):
+            raise InputError(last.where, last.problem)
+        proposals = [message for message, _ in received[:-1]]
+        if not isinstance(last, PlanComplete) or last.proposals != len(proposals):
+            raise InputError("provisioning worker", "its plan is not complete")
+        return proposals, custom_data
+
+    async def _commit(self, step: str, kind: str, request: Message) -> Committed | None:
+        """One step, once: written down, done, written down. None when an earlier start has done it."""
+        digest = hashlib.sha256(encode(request, 0)).hexdigest()
+        known = self._.journal.state.steps.get(step)
+        if known is not None and known.done and known.digest == digest:
+            return None
+        self._tell(step)
+        self._.journal.append(StepIntended(step, digest))
+        answer = (await self._.fleet.do(kind, request, final=(Committed,)))[-1][0]
+        if isinstance(answer, CommitFailed):
+            raise CommitError(f"{step}: {answer.problem}", changed=answer.changed)
+        if not isinstance(answer, Committed):
+            raise CommitError(f"{step}: {type(answer).__name__} came back")
+        self._.journal.append(StepDone(step, digest))
+        paths = ", ".join(f"{change.path} {change.mode:04o}" for change in answer.changes)
+        self._.say("info", "provisioning", " | ".join(part for part in (f"{step}: done", answer.fact, paths) if part))
+        return answer
+
+    async def _make_transport_key(self) -> None:
+        if await self._.credentials.ensure():
+            self._.say("info", "supervisor", "transport key made")
+
+    async def _make_host_keys(self) -> None:
+        """New SSH host keys, in a folder beside the old ones, which stay in force until everything else is done."""
+        if not self._.config[options.REGENERATE_HOST_KEYS] or self._.journal.state.fingerprint:
+            return
+        key_type = self._.config[options.HOST_KEY_TYPE]
+        await self._commit("host keys made", "host-keys", MakeHostKeys(key_type, self._staging))
+        self._.journal.append(HostKeysStaged(self._staging))
+
+    async def _install_host_keys(self) -> None:
+        if not self._.journal.state.staged:
+            return
+        request = InstallHostKeys(self._staging, self._paths.ssh_dir)
+        committed = await self._commit("host keys in place", "host-keys", request)
+        self._.journal.append(HostKeysInstalled(committed.fact if committed is not None else "unknown"))
+
+    def _finish(self, medium: Medium) -> None:
+        """From here on the VM counts as provisioned, whatever happens to the report."""
+        self._.journal.append(ProvisioningFinished(self._vm_id))
+        if not medium.ovf.provision_guest_agent:
+            write_whole(f"{self._.layout.lib}/{DISABLE}", b"", PRIVATE)
+        self._write_marker()
+
+    def _write_marker(self) -> None:
+        path = f"{self._.layout.lib}/{MARKER}"
+        if read_text(path) != self._vm_id:
+            write_whole(path, self._vm_id.encode(), PRIVATE)
+
+    async def _report_ready(self) -> None:
+        self._tell("reports Ready")
+        await self._.contact.report("Ready")
+        self._.journal.append(ReadyAccepted())
+        self._.say("info", "host", "accepted Ready")
+        self._.table.advance("steady")
+        self._done("done")
+
+    async def _fail(self, error: AgentError, *tasks: Promise[None]) -> None:
+        """Say what went wrong, here and to the host; the next start tries again."""
+        problem = str(error)
+        self.text = f"failed: {problem}"
+        self._.say("error", "provisioning", f"failed: {problem}; the next start tries again")
+        self._.journal.append(ProvisioningFailed(problem[:MAX_PROBLEM_CHARACTERS]))
+        for task in tasks:
+            await self._.loop.settled(task)
+        try:
+            await self._.contact.report("NotReady", "ProvisioningFailed", problem)
+            self._.say("info", "host", "accepted NotReady (ProvisioningFailed)")
+        except AgentError as unheard:
+            self._.say("error", "host", f"does not accept the report of the failure: {unheard}")
+
+    def _account(self, medium: Medium) -> AccountFacts:
+        return facts.account_facts(Path("/"), medium.ovf.user_name, self._paths.home_dir)
+
+    def _options(self) -> ProvisioningOptions:
+        config = self._.config
+        return ProvisioningOptions(
+            config[options.PASSWORD_CRYPT_ID],
+            config[options.PASSWORD_SALT_LENGTH],
+            config[options.ALLOW_RESET_SYS_USER],
+            config[options.DELETE_ROOT_PASSWORD],
+            config[options.DECODE_CUSTOM_DATA] or config[options.EXECUTE_CUSTOM_DATA],
+            config[options.HOME_DIR],
+            config[options.SSH_CLIENT_ALIVE_INTERVAL],
+        )
+
+    def _tell(self, text: str) -> None:
+        self.text = text
+
+    def _done(self, text: str) -> None:
+        self.text = text
+        self.done = True

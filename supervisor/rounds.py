@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns what happens on each poll of the goal state, for as long as the agent runs.
+
+Runs in the supervisor. A poll whose bytes are those of the last one must cost nothing more than its request.
+"""
+
+from collections.abc import Callable
+
+from ipc.errors import HostError
+from supervisor.contact import Contact
+from supervisor.loop import Loop
+
+# A host that stays away is said once an hour, not every six seconds.
+REPEAT_TROUBLE_S = 3600.0
+
+
+class Rounds:
+    """The poll loop; `text` is for `ps`."""
+
+    def __init__(self, loop: Loop, contact: Contact, period_s: float, say: Callable[[str, str, str], None]) -> None:
+        self.text = "not begun"
+        self.polls = 0
+        self._loop = loop
+        self._contact = contact
+        self._period_s = period_s
+        self._say = say
+        self._trouble = ""
+        self._said_at = float("-inf")
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        while True:
+            await self.once()
+            await self._loop.sleep(self._period_s)
+
+    async def once(self) -> None:
+        """One poll; trouble is noted and the next poll tries again."""
+        try:
+            new = await self._contact.refresh()
+        except HostError as error:
+            self._note_trouble(str(error))
+            return
+        self.polls += 1
+        if self._trouble:
+            self._say("info", "host", "answers again")
+            self._trouble = ""
+        goal_state = self._contact.goal_state
+        if new and goal_state is not None:
+            self._say("info", "host", f"goal state {goal_state.incarnation}, container {goal_state.container_id}")
+        self.text = f"goal state {goal_state.incarnation}" if goal_state is not None else "none"
+
+    def _note_trouble(self, text: str) -> None:
+        now = self._loop.clock.monotonic()
+        if text != self._trouble or now - self._said_at >= REPEAT_TROUBLE_S:
+            self._say("warning", "host", f"{text}; asked again every {self._period_s:g} s")
+            self._said_at = now
+        self._trouble = text
+        self.text = f"no answer: {text}"

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the judgement on what the provisioning worker proposes, and the committers' orders that follow from it.
+
+Runs in the supervisor; pure. A proposal is compared with the OVF, the settings and the supervisor's own facts, never
+with anything that the worker says about itself; the grammar here is the supervisor's own, not the worker's.
+"""
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ipc.errors import CommitError, InputError
+from ipc.messages import (
+    AccountFacts,
+    CommitAccount,
+    CommitHostName,
+    CommitKeys,
+    CommitPassword,
+    CommitPaths,
+    CommitRootLock,
+    CommitSshd,
+    CommitSudo,
+    ConfigureSshd,
+    CreateAccount,
+    GrantSudo,
+    LockRootPassword,
+    Message,
+    Ovf,
+    PlaceKeys,
+    PlanProvisioning,
+    ProvisioningOptions,
+    SetHostName,
+    SetPassword,
+    StoreCustomData,
+)
+
+# The order of a plan, and of the commits: provisioning.md 3, step 6.
+ORDER: tuple[type[Message], ...] = (
+    SetHostName,
+    CreateAccount,
+    SetPassword,
+    GrantSudo,
+    ConfigureSshd,
+    PlaceKeys,
+    StoreCustomData,
+    LockRootPassword,
+)
+USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+NO_USERS = frozenset({"root", "ALL", "Defaults", "User_Alias", "Runas_Alias", "Host_Alias", "Cmnd_Alias", "Cmd_Alias"})
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOST = re.compile(rf"(?!.{{65}}){LABEL}(\.{LABEL})*")
+KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}( [^\x00-\x1f\x7f]*)?")
+PATH = re.compile(r"[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*")
+# Salt at most so long, hash exactly so long, in crypt(3)'s alphabet.
+HASHES: Mapping[str, tuple[int, int]] = {"1": (8, 22), "5": (16, 43), "6": (16, 86)}
+BCRYPT = r"\$2a\$1[0-9]\$[./A-Za-z0-9]{53}"
+
+
+class Grounds(msgspec.Struct, frozen=True):
+    """What a plan is judged by. `custom_data_bytes` is the size of the custom data as it stood in the document."""
+
+    ovf: Ovf
+    options: ProvisioningOptions
+    account: AccountFacts
+    custom_data_bytes: int
+
+    @property
+    def has_password(self) -> bool:
+        return self.ovf.password is not None and self.ovf.password.reveal() != ""
+
+    @property
+    def home(self) -> str:
+        """The account's home: as it is, or below the configured folder of homes."""
+        return self.account.home if self.account.exists else f"{self.options.home_dir.rstrip('/')}/{self.ovf.user_name}"
+
+    @property
+    def keys(self) -> set[tuple[str, str]]:
+        """Every (path below the home, key) that the OVF asks for; ("", key) if the path is elsewhere."""
+        return {(self._below_home(key.path), key.value.strip(" \t\r\n")) for key in self.ovf.public_keys}
+
+    def _below_home(self, path: str) -> str:
+        home_dir = self.options.home_dir.rstrip("/")
+        absolute = posixpath.normpath(path.replace("$HOME", home_dir))
+        for base in (posixpath.normpath(self.home), posixpath.normpath(f"{home_dir}/{self.ovf.user_name}")):
+            if absolute.startswith(f"{base}/"):
+                return absolute.removeprefix(f"{base}/")
+        return ""
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """One committer's work: the journal's name for the step, the committer's kind, and what it does."""
+
+    step: str
+    kind: str
+    proposal: Message
+    paths: CommitPaths
+
+    def request(self, account: AccountFacts) -> Message:
+        """The committer's request. `account` is read anew after the account was made. CommitError when it is not the
+        one that keys were planned for."""
+        _, _, build = _COMMITTERS[type(self.proposal)]
+        return build(self.proposal, self.paths, account)
+
+
+def refusal(proposal: Message, grounds: Grounds) -> str | None:
+    """Why `proposal` can't be allowed; None when it can. The text names no secret."""
+    judge = _JUDGES.get(type(proposal))
+    if judge is None:
+        return f"{type(proposal).__name__} is no proposal"
+    named = getattr(proposal, "user_name", grounds.ovf.user_name)
+    if named != grounds.ovf.user_name:
+        return "names another account than the OVF"
+    if not USER.fullmatch(named) or named in NO_USERS:
+        return "the account's name is none that may be provisioned"
+    if grounds.account.exists and grounds.account.uid == 0:
+        return "the account is another name of root"
+    return judge(proposal, grounds)
+
+
+def plan_refusal(proposals: Sequence[Message], grounds: Grounds) -> str | None:
+    """Why the proposals, each allowed by itself, are not the whole plan that the OVF asks for; None when they are."""
+    kinds = [type(proposal) for proposal in proposals]
+    ranks = [ORDER.index(kind) for kind in kinds]
+    if ranks != sorted(ranks):
+        return "proposals are out of order"
+    single = [kind for kind in kinds if kind is not PlaceKeys]
+    missing = _expected(grounds) - set(kinds)
+    if missing:
+        return f"the plan lacks {', '.join(sorted(kind.__name__ for kind in missing))}"
+    if len(set(single)) != len(single):
+        return "the plan proposes something twice"
+    placed = [(each.path, key) for each in proposals if isinstance(each, PlaceKeys) for key in each.keys]
+    if len(set(placed)) != len(placed):
+        return "the plan places a key twice"
+    if set(placed) != grounds.keys or grounds.ovf.key_pairs:
+        return "the plan does not place every key of the OVF"
+    return None
+
+
+def commits(
+    proposals: Sequence[Message], request: PlanProvisioning, custom_data_bytes: int, paths: CommitPaths
+) -> tuple[Commit, ...]:
+    """The whole plan judged, then what the committers have to do for it, in order. InputError when it is refused.
+
+    `custom_data_bytes` is the size of the custom data in the document; storing it is no committer's work."""
+    grounds = Grounds(request.ovf, request.options, request.account, custom_data_bytes)
+    for proposal in proposals:
+        problem = refusal(proposal, grounds)
+        if problem is not None:
+            raise InputError("provisioning worker", f"{type(proposal).__name__}: {problem}")
+    problem = plan_refusal(proposals, grounds)
+    if problem is not None:
+        raise InputError("provisioning worker", problem)
+    return tuple(
+        Commit(f"{step} {proposal.path}" if isinstance(proposal, PlaceKeys) else step, kind, proposal, paths)
+        for proposal in proposals
+        if type(proposal) in _COMMITTERS
+        for step, kind, _ in [_COMMITTERS[type(proposal)]]
+    )
+
+
+def _expected(grounds: Grounds) -> set[type[Message]]:
+    conditions: dict[type[Message], bool] = {
+        SetHostName: True,
+        CreateAccount: not grounds.account.exists,
+        SetPassword: grounds.has_password,
+        GrantSudo: True,
+        ConfigureSshd: True,
+        PlaceKeys: bool(grounds.ovf.public_keys),
+        StoreCustomData: grounds.ovf.has_custom_data,
+        LockRootPassword: grounds.options.delete_root_password,
+    }
+    return {kind for kind, wanted in conditions.items() if wanted}
+
+
+def _host_name(proposal: SetHostName, grounds: Grounds) -> str | None:
+    good = proposal.host_name == grounds.ovf.host_name and HOST.fullmatch(proposal.host_name)
+    return (
+        None
+        if good and max(map(len, proposal.host_name.split("."))) < 64
+        else "not the OVF's host name, or none at all"
+    )
+
+
+def _account(proposal: CreateAccount, grounds: Grounds) -> str | None:
+    if grounds.account.exists:
+        return "the account exists"
+    if proposal.home != grounds.home or posixpath.normpath(proposal.home) != proposal.home:
+        return "the home is not the configured one"
+    return None
+
+
+def _password(proposal: SetPassword, grounds: Grounds) -> str | None:
+    account, options = grounds.account, grounds.options
+    if not grounds.has_password:
+        return "the OVF has no password"
+    if account.exists and account.uid < account.uid_min and not options.allow_reset_sys_user:
+        return "the account is a system account"
+    text = proposal.password_hash.reveal()
+    wanted = BCRYPT
+    if options.password_crypt_id in HASHES:
+        longest, length = HASHES[options.password_crypt_id]
+        salt = min(options.password_salt_length, longest)
+        wanted = rf"\${options.password_crypt_id}\$[A-Za-z0-9]{{{salt}}}\$[./A-Za-z0-9]{{{length}}}"
+    return None if re.fullmatch(wanted, text) else "not a hash of the configured kind"
+
+
+def _sudo(proposal: GrantSudo, grounds: Grounds) -> str | None:
+    return None if proposal.without_password == (not grounds.has_password) else "not the sudo rule that the OVF implies"
+
+
+def _sshd(proposal: ConfigureSshd, grounds: Grounds) -> str | None:
+    wanted = (not grounds.ovf.disable_ssh_password_authentication, grounds.options.ssh_client_alive_interval)
+    given = (proposal.password_authentication, proposal.client_alive_interval_s)
+    return None if given == wanted else "not the sshd settings that OVF and configuration ask for"
+
+
+def _keys(proposal: PlaceKeys, grounds: Grounds) -> str | None:
+    if proposal.home != grounds.home:
+        return "not the account's home"
+    if not PATH.fullmatch(proposal.path) or {".", ".."} & set(proposal.path.split("/")):
+        return "not a path below the home"
+    wanted = grounds.keys
+    if not all(KEY.fullmatch(key) and (proposal.path, key) in wanted for key in proposal.keys):
+        return "not a key that the OVF puts there"
+    return None if len(set(proposal.keys)) == len(proposal.keys) else "a key comes twice"
+
+
+def _custom_data(proposal: StoreCustomData, grounds: Grounds) -> str | None:
+    whole = grounds.custom_data_bytes
+    low, high = (0, whole * 3 // 4) if grounds.options.decode_custom_data else (whole, whole)
+    fits = grounds.ovf.has_custom_data and low <= proposal.size_bytes <= high
+    return None if fits else "not the OVF's custom data"
+
+
+def _root(proposal: LockRootPassword, grounds: Grounds) -> str | None:
+    return None if grounds.options.delete_root_password else "the configuration does not ask for it"
+
+
+_JUDGES: Mapping[type[Message], Callable[[Any, Grounds], str | None]] = {
+    SetHostName: _host_name,
+    CreateAccount: _account,
+    SetPassword: _password,
+    GrantSudo: _sudo,
+    ConfigureSshd: _sshd,
+    PlaceKeys: _keys,
+    StoreCustomData: _custom_data,
+    LockRootPassword: _root,
+}
+
+
+def _place_keys(proposal: PlaceKeys, paths: CommitPaths, account: AccountFacts) -> Message:
+    if not account.exists or account.home != proposal.home or account.uid < 1 or account.gid < 1:
+        raise CommitError(f"account {proposal.user_name} is not there as it was planned for")
+    return CommitKeys(account.uid, account.gid, proposal.home, proposal.path, proposal.keys)
+
+
+# Step, committer, and how its request is made.
+_COMMITTERS: Mapping[type[Message], tuple[str, str, Callable[[Any, CommitPaths, AccountFacts], Message]]] = {
+    SetHostName: ("host name", "hostname", lambda proposal, *_: CommitHostName(proposal.host_name)),
+    CreateAccount: (
+        "account",
+        "account",
+        lambda proposal, _, account: CommitAccount(proposal.user_name, proposal.home, account.uid_min),
+    ),
+    SetPassword: (
+        "password",
+        "password",
+        lambda proposal, *_: CommitPassword(proposal.user_name, proposal.password_hash),
+    ),
+    GrantSudo: (
+        "sudo",
+        "sudoers",
+        lambda proposal, paths, _: CommitSudo(proposal.user_name, proposal.without_password, paths),
+    ),
+    ConfigureSshd: (
+        "sshd",
+        "sshd",
+        lambda proposal, paths, _: CommitSshd(
+            proposal.password_authentication, proposal.client_alive_interval_s, paths
+        ),
+    ),
+    PlaceKeys: ("keys", "home-keys", _place_keys),
+    LockRootPassword: ("root lock", "root-lock", lambda _, paths, __: CommitRootLock(paths)),
+}

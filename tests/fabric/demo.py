@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the demo: a VM's first boot, for real, in a lab over this machine; then every process killed once.
+
+`python -m tests.fabric.demo [--shell]`, as root. It checks by itself all that it tells, and that the machine is as it
+was; its exit status is 0 only if all of that is right.
+"""
+
+import argparse
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.fabric import demo_kills
+from tests.fabric.host_state import HostState, snapshot
+from tests.fabric.lab import PROJECT, Lab
+from tests.fabric.outcome import judge
+from tests.fabric.page import Page
+from tests.fabric.scene import AGENT, AGENT_LOG, Scene, Wanted, image_files
+from tests.fabric.timeline import Event, Timeline
+from tests.fabric.waiting import WaitedInVain, until
+
+READY_WITHIN_S = 30.0
+
+
+def main() -> int:
+    """The whole of it; the exit status."""
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--shell", action="store_true", help="leave a shell in the lab before it ends")
+    wants_shell = parser.parse_args().shell or bool(os.environ.get("SHELL_INSIDE"))
+    page = Page(sys.stdout)
+    if os.geteuid() != 0:
+        page.line("the demo makes namespaces and mounts: run it as root")
+        return 1
+    page.heading("This machine before")
+    before = snapshot()
+    page.line(f"{before.count()} facts noted: accounts, /etc, host name, mounts, cgroups, loop devices, network, homes")
+    wanted = Wanted()
+    with Lab(image_files(), hostname="localhost") as lab:
+        went_well = first_boot(page, Scene(lab), wanted)
+        if wants_shell:
+            leave_shell(page, lab)
+    page.heading("kill -9 of each process, one VM each")
+    for victim in demo_kills.VICTIMS if went_well else ():
+        demo_kills.kill_one(page, victim, wanted)
+    if not went_well:
+        page.check("kills", False, "not tried, because the first boot went wrong already")
+    page.heading("This machine after")
+    compare(page, before)
+    tell_packages(page)
+    return page.verdict()
+
+
+def first_boot(page: Page, scene: Scene, wanted: Wanted) -> bool:
+    """Boot once, watch, look at what came of it; whether the host got its Ready."""
+    image = wanted.medium("udf")
+    page.heading("A VM with an emulated Azure host at 168.63.129.16")
+    page.line(
+        f"an overlay over / and namespaces of its own (mount, pid, net, uts, ipc, cgroup), process {scene.lab.init_pid}"
+    )
+    page.line(f"DVD: pure UDF, {len(image) // 1024} KiB, account {wanted.user}, host name {wanted.host_name}")
+    scene.start_host()
+    scene.insert(image)
+    page.heading("First boot (seconds since the agent's start)")
+    agent = scene.start_agent()
+
+    def tell(event: Event) -> None:
+        page.line(f"{event.after_s:8.3f}  {event.what if event.is_fact else '. ' + event.what}")
+
+    ready = Timeline(scene, wanted, tell).watch(lambda: scene.is_ready() or agent.poll() is not None, READY_WITHIN_S)
+    page.check("Ready within 30 s", ready and scene.is_ready(), "" if ready else f"its log:\n{scene.log()}")
+    page.heading("agent-supervisor ps")
+    shown = scene.lab.run([str(AGENT), "ps"])
+    page.text(shown.stdout + shown.stderr)
+    page.check("ps answers", shown.returncode == 0, f"status {shown.returncode}")
+    page.heading("What the VM is like now, looked at from outside")
+    for check in judge(scene, wanted):
+        page.check(check.what, check.right, check.found)
+    page.heading("What was changed in the overlay")
+    for change in scene.lab.changed():
+        mode, owner = (stat.filemode(change.mode), f"{change.uid}:{change.gid}") if change.mode else ("", "")
+        page.line(f"{change.kind:8}  {mode:10}  {owner:11}  {change.path}")
+    page.heading("Its end")
+    page.check("SIGTERM ends it", scene.stop_agent(agent) == 0, f"status {agent.returncode}")
+    left = [p for p in scene.lab.processes() if any("supervisor" in word for word in p.argv)]
+    page.check("no process of it is left", not left, ", ".join(p.name for p in left) or "none")
+    return ready and scene.is_ready()
+
+
+def leave_shell(page: Page, lab: Lab) -> None:
+    """An interactive shell in the lab; the demo goes on when it ends."""
+    page.heading("A shell in the lab (its end goes on with the demo)")
+    page.line(f"the agent is {AGENT}, its log {AGENT_LOG}, the host's record beside it")
+    shell = lab.popen(["bash"], env={"TERM": os.environ.get("TERM", "dumb")}, stdin=None, session=False)
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    shell.wait()
+    signal.signal(signal.SIGINT, previous)
+
+
+def compare(page: Page, before: HostState) -> None:
+    """Is the machine as before?"""
+    differences: list[str] = []
+
+    def is_same() -> bool:
+        differences[:] = before.differences(snapshot())
+        return not differences
+
+    try:
+        until("the machine is as before", is_same, timeout_s=5.0, every_s=0.5)
+    except WaitedInVain:
+        for line in differences[:40]:
+            page.line(line)
+    page.check("as before", not differences, f"{len(differences)} of {before.count()} facts differ")
+
+
+def tell_packages(page: Page) -> None:
+    """What the set-up leaves on the machine."""
+    noted = PROJECT / ".venv/system-packages"
+    names = noted.read_text().split() if noted.exists() else []
+    page.line(f"system packages that set-up installed: {' '.join(names) or 'none'}")
+    listing = subprocess.run(
+        [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "list", "--format=freeze"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    page.line(f"and {Path('.venv')} with: {' '.join(listing.stdout.split()) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    status = main()
+    print(f"\n{time.monotonic() - started:.1f} s")
+    raise SystemExit(status)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line, as a real process against a real control socket."""
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from supervisor.cli.measure import Usage
+from supervisor.cli.table import duration, lines
+from supervisor.version import VERSION
+from tests.unit.supervisor.serving import NOBODY, open_folder, serve, snapshot
+
+ROOT = Path(__file__).parents[3]
+COMMAND = [sys.executable, "-m", "supervisor"]
+PLAIN = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+def agent(*arguments: str, width: int = 100) -> subprocess.CompletedProcess[str]:
+    environment = {**PLAIN, "COLUMNS": str(width)}
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=30
+    )
+
+
+def test_without_an_agent_the_exit_status_says_so(tmp_path: Path) -> None:
+    done = agent("ps", "--socket", str(tmp_path / "absent"))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "agent-supervisor: the agent is not running\n"
+    # A socket file that a killed agent left behind.
+    with serve(tmp_path / "s"):
+        pass
+    assert (tmp_path / "s").exists()
+    assert agent("ps", "--watch", "--socket", str(tmp_path / "s")).returncode == 3
+
+
+@pytest.mark.root
+def test_without_permission_the_exit_status_says_so() -> None:
+    with open_folder() as folder, serve(folder / "s") as served:
+        for mode in (0o600, 0o666):  # refused by the file, refused by the agent
+            served.path.chmod(mode)
+            done = subprocess.run(
+                [*COMMAND, "ps", "--socket", str(served.path)],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=ROOT,
+                env=PLAIN,
+                user=NOBODY,
+                group=NOBODY,
+                extra_groups=[],
+            )
+            assert done.returncode == 4
+            assert "no permission" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["ps", "--nonsense"],
+        ["help", "nonsense"],
+        ["run", "x"],
+        ["run", "--config"],
+        ["run", "--config="],
+    ],
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    done = agent(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: agent-supervisor" in done.stderr
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_ps_fits_the_terminal_and_measures(tmp_path: Path, width: int) -> None:
+    with serve(tmp_path / "s") as served:
+        done = agent("ps", "--socket", str(served.path), width=width)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = done.stdout.splitlines()
+    assert max(map(len, shown)) <= width
+    assert shown[0] == "agent-supervisor 0.1.0, phase steady, up 1h01m"
+    assert "confinement: reduced (without landlock)" in shown
+    (head,) = [line for line in shown if line.startswith("NAME")]
+    (own,) = [line for line in shown if line.startswith("supervisor ")]
+    assert {"PID", "UID", "STATE", "PSS", "CAPABILITIES"} <= set(head.split())
+    assert str(os.getpid()) in own.split()
+    assert "kill" in own.split()
+    assert any(cell.endswith("M") and float(cell[:-1]) > 5 for cell in own.split())
+    assert "\x1b" not in done.stdout
+    assert "parser.1: last exit: killed by ?[2J SIGSYS" in shown
+
+
+def test_ps_json_has_everything_and_the_measurements(tmp_path: Path) -> None:
+    with serve(tmp_path / "s", rows=4) as served:
+        data = json.loads(agent("ps", "--json", "--socket", str(served.path)).stdout)
+    assert data["overview"]["incarnation"] == "3"
+    assert data["cut"] is False
+    own, other, *_ = data["processes"]
+    assert own["rss_bytes"] > own["pss_bytes"] // 2 > 1 << 20
+    assert own["cpu_s"] > 0
+    assert own["capabilities"] == ["kill"]
+    assert other["rss_bytes"] is None
+    assert len(data["processes"]) == 4
+
+
+def test_a_cut_answer_says_so(tmp_path: Path) -> None:
+    with serve(tmp_path / "s", rows=3000) as served:
+        assert "the rest is left out" in agent("ps", "--socket", str(served.path)).stdout
+
+
+def test_a_reader_that_leaves_ends_watching_without_a_word(tmp_path: Path) -> None:
+    with (
+        serve(tmp_path / "s") as served,
+        subprocess.Popen(
+            [*COMMAND, "ps", "--watch", "--json", "--socket", str(served.path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env=PLAIN,
+        ) as watching,
+    ):
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert json.loads(watching.stdout.readline())["overview"]["phase"] == "steady"
+        watching.stdout.close()
+        assert watching.wait(30) == -signal.SIGPIPE
+        assert watching.stderr.read() == b""
+
+
+def test_watching_on_a_terminal_redraws_in_place_and_gives_the_cursor_back(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 20, 90, 0, 0))
+    seen = b""
+    with serve(tmp_path / "s") as served:
+        command = [*COMMAND, "ps", "--watch", "--socket", str(served.path)]
+        with subprocess.Popen(command, stdout=slave, stderr=slave, stdin=slave, cwd=ROOT, env=PLAIN) as watching:
+            os.close(slave)
+            deadline = time.monotonic() + 30
+            while seen.count(b"\x1b[J") < 2 and time.monotonic() < deadline:
+                if select.select([master], [], [], 1)[0]:
+                    seen += os.read(master, 65536)
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(30) == 0
+        if select.select([master], [], [], 5)[0]:
+            seen += os.read(master, 65536)
+    os.close(master)
+    assert seen.startswith(b"\x1b[?25l\x1b[2J\x1b[H")
+    assert seen.count(b"\x1b[2J") == 1
+    assert seen.endswith(b"\x1b[?25h")
+    assert b"supervisor" in seen.split(b"\x1b[J")[1]
+    frame = seen.split(b"\x1b[H")[1].split(b"\x1b[J")[0].replace(b"\x1b[K", b"")
+    assert frame.count(b"\n") < 20
+    assert max(map(len, frame.splitlines())) <= 90
+
+
+def test_version_tells_of_both_and_needs_no_agent(tmp_path: Path) -> None:
+    with serve(tmp_path / "s") as served:
+        done = agent("version", "--socket", str(served.path))
+    assert done.returncode == 0
+    first, second, third = done.stdout.splitlines()
+    assert first.startswith(f"agent-supervisor {VERSION} on ")
+    assert second.startswith("Python: 3.")
+    assert third == "Running agent: 0.1.0"
+    assert agent("version", "--socket", str(tmp_path / "absent")).stdout.endswith("Running agent: none\n")
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+
+
+def test_help_names_every_command_and_exit_status() -> None:
+    done = agent("help")
+    assert done.returncode == 0
+    assert all(word in done.stdout for word in ("run", "ps", "version", "help", "3 the agent is not running"))
+    assert "--watch" in agent("help", "ps").stdout
+    assert "--config FILE" in agent("run", "--help").stdout
+
+
+def test_run_never_loads_what_only_the_commands_need() -> None:
+    code = "from supervisor.__main__ import main; main(['run', 'x']); import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    assert not {"argparse", "psutil", "shutil", "supervisor.cli"} & loaded
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (0, 59.9, 60, 3599, 3600, 86399, 90000, -5)] == [
+        *("0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d01h", "0s")
+    ]
+
+
+def test_many_capabilities_are_counted_and_long_texts_cut() -> None:
+    from msgspec.structs import replace
+
+    plain = snapshot(1)
+    row = replace(plain.processes[0], capabilities=tuple(f"capability_{n}" for n in range(30)), name="n" * 300)
+    shown = lines(replace(plain, processes=(row,)), {os.getpid(): Usage()}, 60)
+    assert max(map(len, shown)) <= 80
+    assert any("30 capabilities" in line for line in lines(replace(plain, processes=(row,)), {}, 200))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Committer of SSH public keys below a home (provisioning.md 6). Becomes the account for good, then touches the home.
+
+It must never open anything below the home while it holds more rights than the account: every folder and file there is
+the account's to rearrange while this runs. Each path component is opened by name in the folder before it, never through
+a link, so nothing outside the home can be reached.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from ipc.channel import Channel
+from ipc.errors import CommitError
+from ipc.messages import CommitKeys
+from workers.committers.commit import Workplace, serve
+
+FOLDER_MODE = 0o700
+# The reference leaves 0644; sshd reads the file as the account itself, so nobody else needs to.
+FILE_MODE = 0o600
+LARGEST = 1024 * 1024
+STATUS = Path("/proc/self/status")
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def place_keys(request: CommitKeys, work: Workplace) -> str:
+    """Become the account, then add the keys that the file lacks, one line each."""
+    become_account(request.uid, request.gid)
+    return write_keys(request, work)
+
+
+def become_account(uid: int, gid: int) -> None:
+    """Take uid and gid in all their forms; CommitError unless the kernel shows that no way back is left."""
+    os.chdir("/")
+    os.umask(0o077)
+    os.setgroups([gid])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    if fields["Uid"] != [str(uid)] * 4 or fields["Gid"] != [str(gid)] * 4 or fields["Groups"] != [str(gid)]:
+        raise CommitError(f"could not become uid {uid}, gid {gid}")
+    if any(int(fields[kind][0], 16) for kind in ("CapPrm", "CapEff", "CapAmb")):
+        raise CommitError("capabilities outlived the change of uid")
+
+
+def write_keys(request: CommitKeys, work: Workplace) -> str:
+    """Add the missing keys; runs with the account's rights only."""
+    *folders, name = request.path.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in (*folders, name)):
+        raise CommitError(f"{request.path!r} is no path below a home")
+    if any("\n" in key or "\r" in key or not key for key in request.keys):
+        raise CommitError("a key is not one line")
+    folder = os.open(work.at(request.home), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    reached = request.home
+    try:
+        for part in folders:
+            reached = f"{reached}/{part}"
+            inner = _enter(folder, part, reached, request.uid, work)
+            os.close(folder)
+            folder = inner
+        if folders and stat.S_IMODE(os.fstat(folder).st_mode) != FOLDER_MODE:
+            os.fchmod(folder, FOLDER_MODE)
+            work.wrote(reached)
+        return _add_lines(folder, f"{reached}/{name}", request, work)
+    finally:
+        os.close(folder)
+
+
+def _enter(folder: int, part: str, reached: str, uid: int, work: Workplace) -> int:
+    """The folder `part` in `folder`, made if missing."""
+    try:
+        inner = os.open(part, FOLDER_FLAGS, dir_fd=folder)
+    except FileNotFoundError:
+        os.mkdir(part, FOLDER_MODE, dir_fd=folder)
+        work.wrote(reached)
+        inner = os.open(part, FOLDER_FLAGS, dir_fd=folder)
+    except NotADirectoryError:
+        raise CommitError(f"{reached} is not a folder") from None
+    if os.fstat(inner).st_uid != uid:
+        os.close(inner)
+        raise CommitError(f"{reached} belongs to another account")
+    return inner
+
+
+def _add_lines(folder: int, path: str, request: CommitKeys, work: Workplace) -> str:
+    name = path.rpartition("/")[2]
+    old = _read(folder, name, path, request.uid)
+    lines = old.decode("utf-8", "surrogateescape").splitlines()
+    missing = [key for key in dict.fromkeys(request.keys) if key not in lines]
+    if not missing:
+        return f"all keys were in {path} already"
+    separator = b"" if not old or old.endswith(b"\n") else b"\n"
+    content = old + separator + "".join(f"{key}\n" for key in missing).encode()
+    temporary = f".{name}.agent-supervisor"
+    _remove(folder, temporary)
+    try:
+        descriptor = os.open(temporary, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        _remove(folder, temporary)
+        raise
+    work.wrote(path)
+    os.fsync(folder)
+    return f"{len(missing)} of {len(request.keys)} keys added to {path}"
+
+
+def _read(folder: int, name: str, path: str, uid: int) -> bytes:
+    """The file's content; CommitError for one that is not simply the account's own file."""
+    try:
+        descriptor = os.open(name, READ_FLAGS, dir_fd=folder)
+    except FileNotFoundError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != uid:
+            raise CommitError(f"{path} is not a plain file of the account's own, or it has a second name")
+        if status.st_size > LARGEST:
+            raise CommitError(f"{path} is larger than {LARGEST} bytes")
+        return file.read(LARGEST)
+
+
+def _remove(folder: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return
+
+
+def main(channel: Channel, lock: Callable[[], None]) -> None:
+    """Worker entry (workers.runtime)."""
+    serve(channel, lock, {CommitKeys: place_keys})

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Committer of root's password lock: root's field in the shadow file matches nothing any more (provisioning.md 8).
+
+Root, needs the shadow file's folder. The file is replaced whole, under the lock that the distribution's tools take.
+"""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ipc.channel import Channel
+from ipc.errors import CommitError
+from ipc.messages import CommitRootLock
+from workers.committers import atomic_file
+from workers.committers.commit import Workplace, serve
+
+LOCK_FILE = "/etc/.pwd.lock"
+PATIENCE_S = 15.0
+LOCKED = b"*LOCK*"
+WHOLE_LINE = b"root:" + LOCKED + b":14600::::::"
+
+
+def lock_root(request: CommitRootLock, work: Workplace) -> str:
+    """Lock it; nothing is written when it is locked this way already."""
+    shadow = request.paths.shadow
+    path = work.at(shadow)
+    with _account_lock(work.at(LOCK_FILE), PATIENCE_S):
+        found = atomic_file.look(path)
+        if found is None:
+            raise CommitError(f"{shadow} does not exist")
+        content = locked(found.content)
+        if content == found.content:
+            return "root's password was locked already"
+        atomic_file.rewrite(path, content)
+        work.wrote(shadow)
+    after = atomic_file.look(path)
+    if after is None or after.content != content:
+        raise CommitError(f"{shadow} was changed by somebody else at the same time")
+    return "root's password locked"
+
+
+def locked(content: bytes) -> bytes:
+    """The shadow file `content` with exactly one line for root, first where it stood, and its password unusable."""
+    lines = content.splitlines(keepends=True)
+    root_lines = [number for number, line in enumerate(lines) if line.startswith(b"root:")]
+    if not root_lines:
+        return WHOLE_LINE + b"\n" + content
+    fields = lines[root_lines[0]].split(b":")
+    if len(fields) > 2:
+        fields[1] = LOCKED
+        lines[root_lines[0]] = b":".join(fields)
+    else:
+        lines[root_lines[0]] = WHOLE_LINE + b"\n"
+    return b"".join(line for number, line in enumerate(lines) if number not in root_lines[1:])
+
+
+@contextmanager
+def _account_lock(path: Path, patience_s: float) -> Iterator[None]:
+    """The lock of lckpwdf(3): a record lock on one file, which passwd, useradd and the like take before writing."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + patience_s
+        while not _taken(descriptor):
+            if time.monotonic() > deadline:
+                raise CommitError(f"the account files are locked by another program for {patience_s:g} s now")
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
+
+
+def main(channel: Channel, lock: Callable[[], None]) -> None:
+    """Worker entry (workers.runtime)."""
+    serve(channel, lock, {CommitRootLock: lock_root})

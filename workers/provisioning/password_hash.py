@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the crypt(3) hash of the account's password; runs in the provisioning worker. The clear text ends here.
+
+Salts come from the kernel's random source. A library that can't make the wanted kind of hash is told, never replaced
+by a weaker kind.
+"""
+
+import secrets
+import string
+import sys
+import warnings
+
+from ipc.errors import InputError
+from ipc.secret import Secret
+
+if sys.version_info >= (3, 13):
+    from crypt_r import crypt
+else:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from crypt import crypt
+
+OPTION = "Provisioning.PasswordCryptId"
+WHERE = "UserPassword"
+ALPHANUMERIC = string.ascii_letters + string.digits
+LONGEST_SALT = {"1": 8, "5": 16, "6": 16}
+BCRYPT = "2a"
+BCRYPT_COST = 12
+BCRYPT_SALT_LENGTH = 22
+BCRYPT_LONGEST_BYTES = 72
+LONGEST_BYTES = 256
+
+
+def hash_password(password: Secret, crypt_id: str, salt_length: int) -> Secret:
+    """The hash of `password` by algorithm `crypt_id` (1, 2a, 5, 6) with `salt_length` random alphanumeric characters,
+    or as many as the algorithm takes. InputError for a password or a setting that can't be used."""
+    text = password.reveal()
+    _check(text, crypt_id)
+    setting = _setting(crypt_id, salt_length)
+    try:
+        result: str | None = crypt(text, setting)
+    except OSError:
+        result = None
+    # libcrypt says no by None, by `*0` or `*1`, or by falling back to another setting.
+    if result is None or not result.startswith(setting) or len(result) <= len(setting) + 20:
+        raise InputError(OPTION, f"this system's crypt(3) makes no ${crypt_id}$ hashes")
+    return Secret(result)
+
+
+def _setting(crypt_id: str, salt_length: int) -> str:
+    if crypt_id == BCRYPT:
+        # 128 bits in characters of six: of the last one two bits count, and libcrypt changes all but these three.
+        salt = _random(BCRYPT_SALT_LENGTH - 1) + secrets.choice("Oeu")
+        return f"${BCRYPT}${BCRYPT_COST:02}${salt}"
+    return f"${crypt_id}${_random(min(salt_length, LONGEST_SALT[crypt_id]))}$"
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(ALPHANUMERIC) for _ in range(length))
+
+
+def _check(text: str, crypt_id: str) -> None:
+    if any(character in text for character in "\0\r\n"):
+        raise InputError(WHERE, "has a line break or a zero character in it, which no login can enter")
+    size = len(text.encode())
+    if size > LONGEST_BYTES:
+        raise InputError(WHERE, f"is longer than {LONGEST_BYTES} bytes")
+    if crypt_id == BCRYPT and size > BCRYPT_LONGEST_BYTES:
+        raise InputError(WHERE, f"is longer than the {BCRYPT_LONGEST_BYTES} bytes that ${BCRYPT}$ hashes look at")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the plan: OVF, settings and account facts in, the proposals out, in the order in which they are to be done.
+
+Pure; runs in the provisioning worker. All of the OVF is judged before the first proposal leaves.
+"""
+
+from collections.abc import Callable
+
+from ipc.errors import InputError
+from ipc.messages import (
+    AccountFacts,
+    ConfigureSshd,
+    CreateAccount,
+    GrantSudo,
+    LockRootPassword,
+    Message,
+    Ovf,
+    PlaceKeys,
+    ProvisioningOptions,
+    SetHostName,
+    SetPassword,
+    StoreCustomData,
+)
+from ipc.secret import Secret
+from workers.provisioning import grammar
+
+HashPassword = Callable[[Secret, str, int], Secret]
+
+
+def plan(
+    ovf: Ovf, options: ProvisioningOptions, account: AccountFacts, custom_data: bytes, hash_password: HashPassword
+) -> tuple[Message, ...]:
+    """The proposals for `ovf` (provisioning.md 3, 6, 8). `custom_data` is what will be stored. InputError names the
+    OVF element that can't be had."""
+    user = grammar.user_name(ovf.user_name)
+    home = account.home if account.exists else f"{options.home_dir.rstrip('/')}/{user}"
+    password = ovf.password if ovf.password is not None and ovf.password.reveal() else None
+    _check_account(account, options, has_password=password is not None)
+    proposals: list[Message] = [SetHostName(grammar.host_name(ovf.host_name))]
+    if not account.exists:
+        proposals.append(CreateAccount(user, home))
+    if password is not None:
+        hashed = hash_password(password, options.password_crypt_id, options.password_salt_length)
+        proposals.append(SetPassword(user, hashed))
+    proposals.append(GrantSudo(user, without_password=password is None))
+    proposals.append(ConfigureSshd(not ovf.disable_ssh_password_authentication, options.ssh_client_alive_interval))
+    proposals.extend(_keys(ovf, user, home, options.home_dir.rstrip("/")))
+    if ovf.has_custom_data:
+        proposals.append(StoreCustomData(len(custom_data)))
+    if options.delete_root_password:
+        proposals.append(LockRootPassword())
+    return tuple(proposals)
+
+
+def _check_account(account: AccountFacts, options: ProvisioningOptions, *, has_password: bool) -> None:
+    if not account.exists:
+        return
+    if account.uid == 0:
+        raise InputError("UserName", "is another name of root")
+    if has_password and account.uid < account.uid_min and not options.allow_reset_sys_user:
+        raise InputError(
+            "UserPassword", f"is for a system account, uid {account.uid}, and Provisioning.AllowResetSysUser is n"
+        )
+
+
+def _keys(ovf: Ovf, user: str, home: str, home_dir: str) -> list[PlaceKeys]:
+    """One proposal a file, each key once, in the OVF's order."""
+    if ovf.key_pairs:
+        raise InputError("KeyPair", "is named by thumbprint, and certificates are not fetched yet")
+    files: dict[str, dict[str, None]] = {}
+    for key in ovf.public_keys:
+        if not key.value.strip():
+            named = "by thumbprint only, and certificates are not fetched yet" if key.fingerprint else "by nothing"
+            raise InputError("PublicKey", f"is named {named}")
+        path = grammar.key_path(key.path, home, home_dir, user)
+        files.setdefault(path, {})[grammar.public_key(key.value)] = None
+    return [PlaceKeys(user, home, path, tuple(keys)) for path, keys in files.items()]
