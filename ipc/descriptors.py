@@ -8,12 +8,14 @@ import fcntl
 import os
 import socket
 import stat
+from array import array
 from collections.abc import Sequence
 
 from ipc.errors import BadDescriptor, ChannelClosed
 
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 MAX_RECEIVED = 8
+_RIGHTS_BYTES = socket.CMSG_SPACE(MAX_RECEIVED * 4)
 
 
 def sealed_memfd(name: str, content: bytes) -> int:
@@ -55,7 +57,9 @@ def read_sealed(descriptor: int, limit: int) -> bytes:
 def send_packet(peer: socket.socket, packet: bytes, descriptors: Sequence[int] = ()) -> None:
     """One packet with its descriptors, without waiting. ChannelClosed when the peer is gone or does not read."""
     try:
-        socket.send_fds(peer, [packet], list(descriptors), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        # Not socket.send_fds, nor recv_fds below: CPython's take flags and drop them.
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+        peer.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     except (BrokenPipeError, ConnectionResetError, BlockingIOError) as error:
         raise ChannelClosed(f"peer does not take packets: {error.strerror}") from None
 
@@ -65,9 +69,13 @@ def receive_packet(peer: socket.socket, limit: int) -> tuple[bytes, tuple[int, .
 
     ChannelClosed at the end, BadDescriptor for a cut packet or too many descriptors (all of them closed)."""
     try:
-        packet, descriptors, flags, _ = socket.recv_fds(peer, limit, MAX_RECEIVED, socket.MSG_CMSG_CLOEXEC)
+        packet, ancillary, flags, _ = peer.recvmsg(limit, _RIGHTS_BYTES, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         raise ChannelClosed("peer reset the channel") from None
+    descriptors = array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
     if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
         close_all(descriptors)
         raise BadDescriptor("packet or descriptors cut off")

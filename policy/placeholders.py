@@ -15,12 +15,11 @@ import msgspec
 from ipc.errors import ConfigError
 from policy.profile import PathGrant
 
-_PACKAGES = ("ipc", "policy", "supervisor", "workers")
 _LONGEST_CHAIN = 16
 
 
 def installation(prefix: str, executable: str, stdlib_file: str, policy_folder: str) -> dict[str, tuple[str, ...]]:
-    """What the placeholders stand for: all that an interpreter reads to start, and the project's own packages.
+    """What the placeholders stand for: all that an interpreter reads to start, and the folder of our packages.
 
     `prefix` is sys.prefix, `executable` sys.executable, `stdlib_file` the file of a module of the standard library."""
     stdlib = os.path.dirname(os.path.abspath(stdlib_file))
@@ -32,7 +31,8 @@ def installation(prefix: str, executable: str, stdlib_file: str, policy_folder: 
     project = os.path.dirname(os.path.abspath(policy_folder))
     return {
         "${python}": (*environment, *own, stdlib, *links),
-        "${project}": tuple(f"{project}/{package}" for package in _PACKAGES),
+        # The folder itself, not the packages in it: an interpreter lists it to find them.
+        "${project}": (project,),
     }
 
 

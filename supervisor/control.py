@@ -121,18 +121,24 @@ class ControlServer:
         try:
             # One byte more than a record: so a longer packet shows. Descriptors sent along are dropped by the kernel.
             record = entry.socket.recv(RECORD.size + 1)
-            if record:
-                verb, argument = unpack(record)
-                # All or nothing, at once: who has no room for the answer gets none.
-                entry.socket.send(self._answer(entry.peer, verb, argument), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-                self.served += 1
         except BlockingIOError:
-            self.dropped += 1
+            return  # the event was for a connection that had this number before, in the same turn
+        except OSError:
+            record = b""
+        if record:
+            self._reply(entry, record)
+        self._end(descriptor)
+
+    def _reply(self, entry: _Connection, record: bytes) -> None:
+        try:
+            verb, argument = unpack(record)
+            # All or nothing, at once: who has no room for the answer gets none.
+            entry.socket.send(self._answer(entry.peer, verb, argument), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self.served += 1
         except MalformedMessage:
             self.malformed += 1
         except OSError:
             self.dropped += 1
-        self._end(descriptor)
 
     def _end(self, descriptor: int) -> None:
         entry = self._connections.pop(descriptor)

@@ -31,7 +31,7 @@ class VmId(NamedTuple):
     problem: str = ""
 
 
-def account(user_name: str, home_dir: str, root: str = "") -> AccountFacts:
+def account_facts(user_name: str, home_dir: str, root: str = "") -> AccountFacts:
     """The account `user_name` by /etc/passwd. `exists` is false as well for an account that looks like one of ours of
     which the home was not made yet: its committer finishes it. OSError when the file can't be read."""
     uid_min = _uid_min(root)

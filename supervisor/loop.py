@@ -77,7 +77,7 @@ class Loop:
         self._poller = zmq.Poller()
         self._callbacks: dict[Watched, Callable[[], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._cancelled: set[int] = set()
+        self._due: set[int] = set()
         self._order = itertools.count()
         self._ready: list[Callable[[], None]] = []
         self._on_failure: Callable[[str, BaseException], None] = _raise_failure
@@ -101,7 +101,8 @@ class Loop:
         """Run `action` once after `seconds`; the returned function takes that back."""
         number = next(self._order)
         heapq.heappush(self._timers, (self.clock.monotonic() + max(0.0, seconds), number, action))
-        return lambda: self._cancelled.add(number)
+        self._due.add(number)
+        return lambda: self._due.discard(number)
 
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` pass."""
@@ -202,14 +203,13 @@ class Loop:
         now = self.clock.monotonic()
         while self._timers and self._timers[0][0] <= now:
             _, number, action = heapq.heappop(self._timers)
-            if number in self._cancelled:
-                self._cancelled.discard(number)
-            else:
+            if number in self._due:
+                self._due.discard(number)
                 self._guard("timer", action)
 
     def _patience_ms(self) -> int | None:
-        while self._timers and self._timers[0][1] in self._cancelled:
-            self._cancelled.discard(heapq.heappop(self._timers)[1])
+        while self._timers and self._timers[0][1] not in self._due:
+            heapq.heappop(self._timers)
         if self._ready:
             return 0
         if not self._timers:

@@ -93,7 +93,7 @@ class Supervisor:
         finder = Finder(
             self.loop,
             self.fleet,
-            lambda: [str(path) for path in facts.media(Path("/"), media)],
+            lambda: facts.media(media),
             sought,
         )
         credentials = Credentials(self._layout.credentials, self.fleet)
@@ -115,7 +115,7 @@ class Supervisor:
         )
 
     def _vm_id(self) -> str:
-        vm_id = facts.vm_id(Path("/"))
+        vm_id = facts.vm_id()
         if vm_id.problem:
             self.say("warning", "provisioning", f"{vm_id.problem}: a disk moved to another VM can't be told")
         return vm_id.value or UNKNOWN_VM

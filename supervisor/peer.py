@@ -15,7 +15,8 @@ import msgspec
 SO_PEERGROUPS = 59
 SO_PEERPIDFD = 77
 CREDENTIALS = struct.Struct("iII")
-GROUPS_BYTES = 4096
+# As much as Python's getsockopt takes: 256 groups.
+GROUPS_BYTES = 1024
 MAX_CGROUP_BYTES = 16 * 1024
 
 
@@ -35,9 +36,7 @@ def identify(connection: socket.socket) -> Peer:
     """Who connected; OSError when the kernel does not say."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     pid, uid, gid = CREDENTIALS.unpack(raw)
-    more = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GROUPS_BYTES)
-    groups = struct.unpack(f"{len(more) // 4}I", more)
-    return Peer(pid, uid, frozenset({gid, *groups}), _pidfd(connection, pid))
+    return Peer(pid, uid, frozenset({gid, *_groups(connection)}), _pidfd(connection, pid))
 
 
 def close_peer(peer: Peer) -> None:
@@ -60,6 +59,15 @@ def cgroup_of(peer: Peer, proc: Path) -> str | None:
     if len(content) > MAX_CGROUP_BYTES or _exited(peer.pidfd):
         return None
     return content.decode("utf-8", "surrogateescape")
+
+
+def _groups(connection: socket.socket) -> tuple[int, ...]:
+    """The supplementary groups; none for a process in more than fit."""
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GROUPS_BYTES)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(raw) // 4}I", raw)
 
 
 def _pidfd(connection: socket.socket, pid: int) -> int:

@@ -7,7 +7,6 @@ before `validate` has compared it with facts.
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -179,26 +178,28 @@ class Provisioning:
     async def _apply(self, medium: Medium) -> None:
         """Have the plan made, check it whole, then commit it step by step."""
         self._tell("plans")
-        account = self._account(medium)
-        options_ = self._options()
-        proposals, custom_data = await self._propose(
-            PlanProvisioning(medium.ovf, options_, account), medium.custom_data
-        )
-        grounds = validate.Grounds(medium.ovf, options_, account, len(medium.custom_data))
-        refusals = [text for proposal in proposals if (text := validate.refusal(proposal, grounds)) is not None]
-        refusals += [text for text in [validate.plan_refusal(proposals, grounds)] if text is not None and not refusals]
-        if refusals:
-            raise PlanRefused(f"the provisioning worker's plan was refused: {'; '.join(refusals)}")
+        request = PlanProvisioning(medium.ovf, self._options(), self._account(medium))
+        proposals, custom_data = await self._propose(request, medium.custom_data)
+        self._judge(proposals, request, len(medium.custom_data))
         for proposal in proposals:
-            request = validate.commit_for(proposal, self._paths, self._account(medium))
-            if request is not None:
-                step, kind = STEPS[type(request)]
-                path = f" {request.path}" if isinstance(request, CommitKeys) else ""
-                await self._commit(f"{step}{path}", kind, request)
+            # The account's facts are read anew each time: the step before may have made it.
+            order = validate.commit_for(proposal, self._paths, self._account(medium))
+            if order is not None:
+                step, kind = STEPS[type(order)]
+                path = f" {order.path}" if isinstance(order, CommitKeys) else ""
+                await self._commit(f"{step}{path}", kind, order)
         if custom_data is not None:
             write_whole(f"{self._.layout.lib}/{CUSTOM_DATA}", custom_data, PRIVATE)
             self._.say("info", "provisioning", f"custom data stored, {len(custom_data)} bytes")
         write_whole(f"{self._.layout.lib}/{OVF_COPY}", medium.redacted, PRIVATE)
+
+    def _judge(self, proposals: list[Message], request: PlanProvisioning, custom_data_bytes: int) -> None:
+        """PlanRefused unless every proposal, and the plan as a whole, is what OVF, settings and facts ask for."""
+        grounds = validate.Grounds(request.ovf, request.options, request.account, custom_data_bytes)
+        refusals = [text for proposal in proposals if (text := validate.refusal(proposal, grounds)) is not None]
+        whole = None if refusals else validate.plan_refusal(proposals, grounds)
+        if refusals or whole is not None:
+            raise PlanRefused(f"the provisioning worker's plan was refused: {'; '.join(refusals) or whole}")
 
     async def _propose(self, request: PlanProvisioning, text: bytes) -> tuple[list[Message], bytes | None]:
         """The worker's proposals, and the custom data as it should be stored."""
@@ -292,7 +293,7 @@ class Provisioning:
             self._.say("error", "host", f"does not accept the report of the failure: {unheard}")
 
     def _account(self, medium: Medium) -> AccountFacts:
-        return facts.account_facts(Path("/"), medium.ovf.user_name, self._paths.home_dir)
+        return facts.account_facts(medium.ovf.user_name, self._paths.home_dir)
 
     def _options(self) -> ProvisioningOptions:
         config = self._.config

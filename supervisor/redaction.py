@@ -85,6 +85,6 @@ def _forms(secret: str) -> frozenset[str]:
     xml = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     full = xml.replace('"', "&quot;").replace("'", "&apos;")
     url = "".join(
-        chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in secret.encode("utf-8", "surrogateescape")
+        chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in secret.encode("utf-8", "surrogatepass")
     )
     return frozenset({secret, escaped, escaped.replace('"', '\\"'), escaped.replace("'", "\\'"), xml, full, url}) - {""}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the judgement on what the provisioning worker proposes, and the committers' orders that follow from it.
+"""Owns the judgement on what the provisioning worker proposes, and the committers' requests that follow from it.
 
 Runs in the supervisor; pure. A proposal is compared with the OVF, the settings and the supervisor's own facts, never
 with anything that the worker says about itself; the grammar here is the supervisor's own, not the worker's.
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ipc.errors import CommitError, InputError
+from ipc.errors import CommitError
 from ipc.messages import (
     AccountFacts,
     CommitAccount,
@@ -30,7 +30,6 @@ from ipc.messages import (
     Message,
     Ovf,
     PlaceKeys,
-    PlanProvisioning,
     ProvisioningOptions,
     SetHostName,
     SetPassword,
@@ -90,21 +89,6 @@ class Grounds(msgspec.Struct, frozen=True):
         return ""
 
 
-class Commit(msgspec.Struct, frozen=True):
-    """One committer's work: the journal's name for the step, the committer's kind, and what it does."""
-
-    step: str
-    kind: str
-    proposal: Message
-    paths: CommitPaths
-
-    def request(self, account: AccountFacts) -> Message:
-        """The committer's request. `account` is read anew after the account was made. CommitError when it is not the
-        one that keys were planned for."""
-        _, _, build = _COMMITTERS[type(self.proposal)]
-        return build(self.proposal, self.paths, account)
-
-
 def refusal(proposal: Message, grounds: Grounds) -> str | None:
     """Why `proposal` can't be allowed; None when it can. The text names no secret."""
     judge = _JUDGES.get(type(proposal))
@@ -123,43 +107,27 @@ def refusal(proposal: Message, grounds: Grounds) -> str | None:
 def plan_refusal(proposals: Sequence[Message], grounds: Grounds) -> str | None:
     """Why the proposals, each allowed by itself, are not the whole plan that the OVF asks for; None when they are."""
     kinds = [type(proposal) for proposal in proposals]
-    ranks = [ORDER.index(kind) for kind in kinds]
-    if ranks != sorted(ranks):
-        return "proposals are out of order"
+    if not set(kinds) <= set(ORDER):
+        return "the plan holds what is no proposal"
     single = [kind for kind in kinds if kind is not PlaceKeys]
     missing = _expected(grounds) - set(kinds)
-    if missing:
-        return f"the plan lacks {', '.join(sorted(kind.__name__ for kind in missing))}"
-    if len(set(single)) != len(single):
-        return "the plan proposes something twice"
     placed = [(each.path, key) for each in proposals if isinstance(each, PlaceKeys) for key in each.keys]
-    if len(set(placed)) != len(placed):
-        return "the plan places a key twice"
-    if set(placed) != grounds.keys or grounds.ovf.key_pairs:
-        return "the plan does not place every key of the OVF"
-    return None
+    wrong = {
+        "proposals are out of order": kinds != sorted(kinds, key=ORDER.index),
+        f"the plan lacks {', '.join(sorted(kind.__name__ for kind in missing))}": bool(missing),
+        "the plan proposes something twice": len(set(single)) != len(single),
+        "the plan places a key twice": len(set(placed)) != len(placed),
+        "the plan does not place every key of the OVF": set(placed) != grounds.keys or bool(grounds.ovf.key_pairs),
+    }
+    return next((text for text, is_so in wrong.items() if is_so), None)
 
 
-def commits(
-    proposals: Sequence[Message], request: PlanProvisioning, custom_data_bytes: int, paths: CommitPaths
-) -> tuple[Commit, ...]:
-    """The whole plan judged, then what the committers have to do for it, in order. InputError when it is refused.
+def commit_for(proposal: Message, paths: CommitPaths, account: AccountFacts) -> Message | None:
+    """The committer's request for an allowed proposal; None for custom data, which the supervisor stores itself.
 
-    `custom_data_bytes` is the size of the custom data in the document; storing it is no committer's work."""
-    grounds = Grounds(request.ovf, request.options, request.account, custom_data_bytes)
-    for proposal in proposals:
-        problem = refusal(proposal, grounds)
-        if problem is not None:
-            raise InputError("provisioning worker", f"{type(proposal).__name__}: {problem}")
-    problem = plan_refusal(proposals, grounds)
-    if problem is not None:
-        raise InputError("provisioning worker", problem)
-    return tuple(
-        Commit(f"{step} {proposal.path}" if isinstance(proposal, PlaceKeys) else step, kind, proposal, paths)
-        for proposal in proposals
-        if type(proposal) in _COMMITTERS
-        for step, kind, _ in [_COMMITTERS[type(proposal)]]
-    )
+    `account` is read anew after the account was made. CommitError when it is not the one that keys were planned for."""
+    build = _REQUESTS.get(type(proposal))
+    return None if build is None else build(proposal, paths, account)
 
 
 def _expected(grounds: Grounds) -> set[type[Message]]:
@@ -258,31 +226,12 @@ def _place_keys(proposal: PlaceKeys, paths: CommitPaths, account: AccountFacts) 
     return CommitKeys(account.uid, account.gid, proposal.home, proposal.path, proposal.keys)
 
 
-# Step, committer, and how its request is made.
-_COMMITTERS: Mapping[type[Message], tuple[str, str, Callable[[Any, CommitPaths, AccountFacts], Message]]] = {
-    SetHostName: ("host name", "hostname", lambda proposal, *_: CommitHostName(proposal.host_name)),
-    CreateAccount: (
-        "account",
-        "account",
-        lambda proposal, _, account: CommitAccount(proposal.user_name, proposal.home, account.uid_min),
-    ),
-    SetPassword: (
-        "password",
-        "password",
-        lambda proposal, *_: CommitPassword(proposal.user_name, proposal.password_hash),
-    ),
-    GrantSudo: (
-        "sudo",
-        "sudoers",
-        lambda proposal, paths, _: CommitSudo(proposal.user_name, proposal.without_password, paths),
-    ),
-    ConfigureSshd: (
-        "sshd",
-        "sshd",
-        lambda proposal, paths, _: CommitSshd(
-            proposal.password_authentication, proposal.client_alive_interval_s, paths
-        ),
-    ),
-    PlaceKeys: ("keys", "home-keys", _place_keys),
-    LockRootPassword: ("root lock", "root-lock", lambda _, paths, __: CommitRootLock(paths)),
+_REQUESTS: Mapping[type[Message], Callable[[Any, CommitPaths, AccountFacts], Message]] = {
+    SetHostName: lambda each, *_: CommitHostName(each.host_name),
+    CreateAccount: lambda each, _, account: CommitAccount(each.user_name, each.home, account.uid_min),
+    SetPassword: lambda each, *_: CommitPassword(each.user_name, each.password_hash),
+    GrantSudo: lambda each, paths, _: CommitSudo(each.user_name, each.without_password, paths),
+    ConfigureSshd: lambda each, paths, _: CommitSshd(each.password_authentication, each.client_alive_interval_s, paths),
+    PlaceKeys: _place_keys,
+    LockRootPassword: lambda _, paths, __: CommitRootLock(paths),
 }

@@ -88,7 +88,7 @@ def _process(folder: str, uid: int, profile: Profile) -> list[str]:
 
 def _view(folder: str, profile: Profile) -> list[str]:
     """The root holds only what the policy names, and only what may be written is writable."""
-    allowed = {"/channel" if grant.access == "channel" else grant.path for grant in profile.paths}
+    allowed = {"/channel" if grant.access == "channel" else os.path.realpath(grant.path) for grant in profile.paths}
     writable = {grant.path for grant in profile.paths if grant.access == "rw"} | {"/channel"}
     found = []
     for line in read(f"{folder}/mountinfo").splitlines():

@@ -54,8 +54,11 @@ def confine(child: Confinement) -> None:
         if "mount" in profile.namespaces.new:
             mounts.make_private()
         if profile.view == "own":
+            # The folders of the view are for the worker's uid to walk through.
+            os.umask(0o022)
             mounts.pivot_into_view(profile.paths, child.channel_folder)
         step = "resource limits"
+        os.umask(0o077)
         rlimits.lower(profile.limits)
         step = "identity"
         identity.take(child.uid, child.uid, profile.capability_names)

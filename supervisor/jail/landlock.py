@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 
-from policy.profile import PathGrant, Profile
+from policy.profile import Profile
 from supervisor.jail import syscalls
 from supervisor.jail.missing import Missing
 
@@ -50,8 +50,11 @@ def restrict(profile: Profile) -> int:
     scopes = _SCOPE_ABSTRACT_UNIX | (0 if "kill" in profile.capability_names else _SCOPE_SIGNAL)
     ruleset = syscalls.landlock_ruleset(_attributes(abi, handled, network, scopes))
     try:
+        if profile.view == "own":
+            # Folders on the way to a grant may be listed: there is nothing beside it. Python finds packages that way.
+            _allow(ruleset, "/", READ_DIR)
         for grant in profile.paths:
-            _allow(ruleset, grant, handled)
+            _allow(ruleset, grant.path, RIGHTS[grant.access] & handled)
         syscalls.landlock_restrict(ruleset)
     finally:
         os.close(ruleset)
@@ -93,12 +96,11 @@ def _attributes(abi: int, files: int, network: int, scopes: int) -> bytes:
     return struct.pack("=QQ", files, network) if abi >= 4 else struct.pack("=Q", files)
 
 
-def _allow(ruleset: int, grant: PathGrant, handled: int) -> None:
-    rights = RIGHTS[grant.access] & handled
+def _allow(ruleset: int, name: str, rights: int) -> None:
     if not rights:
         return
     try:
-        path = os.open(grant.path, os.O_PATH | os.O_CLOEXEC)
+        path = os.open(name, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:

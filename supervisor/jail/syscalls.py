@@ -5,6 +5,7 @@ Every wrapper raises OSError with the kernel's errno. It must never decide anyth
 """
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -40,7 +41,8 @@ _AARCH64 = {
     "umount2": 39,
     "unshare": 97,
 }
-_NUMBERS = {"x86_64": _X86_64, "aarch64": _AARCH64}
+# Looked up once: a locked worker, which still has to load its second filter, may not call uname.
+_NUMBERS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(os.uname().machine, {})
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_GET_TID_ADDRESS = 40
@@ -56,14 +58,13 @@ _Argument = int | bytes | None
 
 def _call(name: str, *arguments: _Argument) -> int:
     """The result of system call `name`; OSError when it fails."""
-    numbers = _NUMBERS.get(os.uname().machine)
-    if numbers is None:
-        raise OSError(38, f"no system call numbers for {os.uname().machine}")
+    if name not in _NUMBERS:
+        raise OSError(errno.ENOSYS, f"{name}: no system call number for this machine")
     words = [ctypes.c_long(word) if isinstance(word, int) else ctypes.c_char_p(word) for word in arguments]
-    result: int = _libc.syscall(ctypes.c_long(numbers[name]), *words)
+    result: int = _libc.syscall(ctypes.c_long(_NUMBERS[name]), *words)
     if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"{name}: {os.strerror(error)}")
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
     return result
 
 

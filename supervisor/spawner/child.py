@@ -84,9 +84,7 @@ def _become(birth: Birth) -> None:
     for name in profile.preload:
         import_module(name)
     if profile.start == "exec":
-        program = sealed_memfd("filter", birth.compiled.locked_filter)
-        os.dup2(program, FILTER)
-        os.close(program)
+        _hand_over(birth.compiled.locked_filter)
         confine(confinement)
         os.set_inheritable(SIDE, True)
         python = sys.executable
@@ -95,6 +93,15 @@ def _become(birth: Birth) -> None:
     confine(confinement)
     gc.enable()
     run_module(profile.module, _channel(profile.transport), birth.compiled.locked_filter)
+
+
+def _hand_over(locked_filter: bytes) -> None:
+    """The filter for the second stage as descriptor FILTER, which survives the exec."""
+    program = sealed_memfd("filter", locked_filter)
+    if program != FILTER:
+        os.dup2(program, FILTER)
+        os.close(program)
+    os.set_inheritable(FILTER, True)
 
 
 def _channel(transport: str) -> Channel:
@@ -119,7 +126,6 @@ def _reset_signals() -> None:
 def _arrange_descriptors(birth: Birth) -> None:
     """Exactly the descriptors named at the top of this file, and no others. The environment becomes empty."""
     os.environ.clear()
-    os.umask(0o077)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     # First out of the way, so that no dup2 overwrites a descriptor that is still needed.
     log, side, spawner, null = (

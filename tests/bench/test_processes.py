@@ -4,6 +4,7 @@
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,8 @@ def test_cpu_time_grows_with_work_alone(shell: subprocess.Popen[str]) -> None:
 
 def test_an_idle_tree_is_idle(shell: subprocess.Popen[str]) -> None:
     start_child(shell)
+    # It has told of the child's end; what is left is that it goes to sleep on its next line.
+    until("the shell sleeps", lambda: "State:\tS" in Path(f"/proc/{shell.pid}/status").read_text())
     idle = processes.watch_idle(shell.pid, 0.3, time.monotonic)
     assert idle.seconds >= 0.3
     assert (idle.children, idle.wakeups_a_second, idle.cpu_s_a_minute) == (0, 0, 0)

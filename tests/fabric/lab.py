@@ -78,6 +78,7 @@ class Lab:
         }
         self._keeper: subprocess.Popen[bytes] | None = None
         self._facts: dict[str, Any] = {}
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "Lab":
         self._keeper = subprocess.Popen(
@@ -108,7 +109,10 @@ class Lab:
         with contextlib.suppress(BrokenPipeError):
             keeper.stdin.close()
         keeper.stdout.close()
-        if keeper.wait(timeout=20) != 0 and self._facts:
+        status = keeper.wait(timeout=20)
+        for process in self._started:
+            process.wait(timeout=5)  # nsenter saw its command die with the lab
+        if status != 0 and self._facts:
             raise LabError(f"the lab's keeper ended with status {keeper.returncode}")
 
     @property
@@ -145,7 +149,7 @@ class Lab:
         The process object is nsenter's: its status is the command's, but signals go through `send_signal`."""
         folders = [str(folder / cgroup) for folder in self.cgroups.values()]
         enter = f"nsenter --target {self.init_pid} --mount --uts --ipc --net --pid --cgroup --".split()
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["sh", "-c", JOIN, "sh", *folders, "--", *enter, "env", "-C", cwd, "--", *argv],
             env=ENVIRONMENT | dict(env or {}),
             cwd="/",
@@ -154,6 +158,8 @@ class Lab:
             stderr=stderr,
             start_new_session=session,
         )
+        self._started = [one for one in self._started if one.poll() is None] + [process]
+        return process
 
     def run(
         self, argv: Sequence[str], *, given: bytes = b"", timeout_s: float = 30.0, **options: Any

@@ -93,7 +93,7 @@ def _sshd(lab: Lab, wanted: Wanted) -> Iterator[Check]:
 
 
 def _host_keys(lab: Lab) -> Iterator[Check]:
-    names = lab.run(["find", "/etc/ssh", "-name", "ssh_host_*_key"]).stdout.split()
+    names = lab.run(["find", "/etc/ssh", "-maxdepth", "1", "-name", "ssh_host_*_key"]).stdout.split()
     prints = [lab.run(["ssh-keygen", "-lf", f"{name}.pub"]).stdout.strip() for name in sorted(names)]
     yield Check("SSH host keys", bool(prints) and all("SHA256:" in one for one in prints), "; ".join(prints) or "none")
     modes = {_facts(lab, name).split()[0] for name in names}

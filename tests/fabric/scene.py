@@ -157,6 +157,10 @@ class Scene:
         """Has the host accepted Ready?"""
         return any(report.health.state == "Ready" for report in self.reports())
 
+    def is_decided(self) -> bool:
+        """Has the host been told how provisioning ended, well or not?"""
+        return any(r.health.state == "Ready" or r.health.sub_status == "ProvisioningFailed" for r in self.reports())
+
     def wait_until_ready(self, timeout_s: float = 20.0) -> None:
         """WaitedInVain when the host gets no Ready in time."""
         until("Ready accepted by the host", self.is_ready, timeout_s)

@@ -12,7 +12,7 @@ from tests.fabric.lab import Lab
 from tests.fabric.scene import OLD_HOST_KEY, Scene, Wanted
 from tests.fabric.waiting import WaitedInVain, until
 
-LOOK_EVERY_S = 0.002
+LOOK_EVERY_S = 0.004
 
 
 @dataclass(frozen=True)

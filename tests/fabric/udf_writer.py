@@ -76,12 +76,63 @@ _CHARSET = (b"\0" + b"OSTA Compressed Unicode").ljust(64, b"\0")
 _TIME = struct.pack("<HH8B", 0x1000, 2024, 1, 2, 3, 4, 5, 0, 0, 0)
 
 
+def _version(form: UdfForm) -> int:
+    return 3 if form.revision >= 0x200 else 2
+
+
+def _file_entry(form: UdfForm, location: int, kind: int, size: int, number: int, descriptors: bytes) -> bytes:
+    attributes = bytes(24)  # opaque: only its length matters to a reader
+    icb = struct.pack("<IHHHBBIHH", 0, form.strategy, 0, 1, 0, kind, 0, 0, number)
+    head = icb + struct.pack("<IIIHBBI", 0, 0, 0x14A5, 1, 0, 0, 0)
+    tail = struct.pack("<QII", 16, len(attributes), len(descriptors)) + attributes + descriptors
+    if not form.extended_entry:
+        middle = struct.pack("<QQ", size, 1) + 3 * _TIME + struct.pack("<I", 1) + bytes(16) + _entity(b"*tests")
+        return tagged(261, location, head + middle + tail, _version(form))
+    middle = struct.pack("<QQQ", size, size, 1) + 4 * _TIME + struct.pack("<II", 1, 0) + bytes(32) + _entity(b"*tests")
+    return tagged(266, location, head + middle + tail, _version(form))
+
+
+def _partition_maps(form: UdfForm) -> tuple[int, bytes]:
+    first = struct.pack("<BBHH", 1, 6, 1, 0)
+    match form.partition:
+        case "physical":
+            return 1, first
+        case "sparable":
+            tail = struct.pack("<HBxI4I", PACKET, 2, 512, *SPARING_TABLES, 0, 0)
+            return 1, _second_kind(form, b"*UDF Sparable Partition", tail)
+        case "virtual":
+            return 2, first + _second_kind(form, b"*UDF Virtual Partition", b"")
+    tail = struct.pack("<IIIIHB", 8, 9, 0xFFFFFFFF, 32, 1, 0)
+    return 2, first + _second_kind(form, b"*UDF Metadata Partition", tail)
+
+
+def _second_kind(form: UdfForm, name: bytes, tail: bytes) -> bytes:
+    suffix = struct.pack("<H", form.revision)
+    return (struct.pack("<BBH", 2, 64, 0) + _entity(name, suffix) + struct.pack("<HH", 1, 0) + tail).ljust(64, b"\0")
+
+
+def _descriptor(form: UdfForm, length: int, block: int, reference: int) -> bytes:
+    match form.allocation:
+        case "short":
+            return struct.pack("<II", length, block)
+        case "long":
+            return struct.pack("<IIH6x", length, block, reference)
+    real = length & 0x3FFFFFFF
+    return struct.pack("<IIIIH2x", length, real, real, block, reference)
+
+
+def _cs0(form: UdfForm, name: str) -> bytes:
+    return b"\x10" + name.encode("utf-16-be") if form.wide_names else b"\x08" + name.encode("latin-1")
+
+
 class _Writer:
+    """Fills `sectors`, then lays them out."""
+
     def __init__(self, content: bytes, form: UdfForm) -> None:
         self.form = form
         self.content = content
         self.block = form.block_bytes
-        self.version = 3 if form.revision >= 0x200 else 2
+        self.version = _version(form)
         self.domain = _entity(b"*OSTA UDF Compliant", struct.pack("<HB", form.revision, 0))
         self.sectors: dict[int, bytes] = {}  # by absolute block
         self.reference = 1 if form.partition in ("virtual", "metadata") else 0
@@ -94,6 +145,8 @@ class _Writer:
         self._write_file_set()
         self._write_files()
         self._write_metadata_files()
+        if self.form.partition == "sparable":
+            self._write_sparing_tables()
         used = max(self.sectors, default=PARTITION_START) + 32
         self.count = max(used, PARTITION_START + 2 * self.highest + 700, -(-self.form.least_bytes // self.block))
         self._write_virtual_table()
@@ -142,25 +195,25 @@ class _Writer:
         target = ROOT if form.fault == "directory-loop" else FILE
         entries = self._identifier(b"", ROOT, 0x0A)
         if form.deleted_entry:
-            entries += self._identifier(self._name(), OLD_FILE, 0x04)
+            entries += self._identifier(_cs0(self.form, self.form.file_name), OLD_FILE, 0x04)
             old = b"<old/>"
-            self.put(OLD_FILE, self._file_entry(OLD_FILE, 5, len(old), 3, old))
-        entries += self._identifier(self._cs0("folder"), ROOT, 0x02)
-        entries += self._identifier(self._name(), target, 0x02 if target == ROOT else 0x00)
+            self.put(OLD_FILE, _file_entry(self.form, OLD_FILE, 5, len(old), 3, old))
+        entries += self._identifier(_cs0(self.form, "folder"), ROOT, 0x02)
+        entries += self._identifier(_cs0(self.form, self.form.file_name), target, 0x02 if target == ROOT else 0x00)
         self.put(DIRECTORY, entries)
         short = struct.pack("<II", len(entries), DIRECTORY)
-        self.put(ROOT, self._file_entry(ROOT, 4, len(entries), 0, short))
+        self.put(ROOT, _file_entry(self.form, ROOT, 4, len(entries), 0, short))
         size = 1 << 32 if form.fault == "claims-4-gib" else len(self.content)
         number = ("short", "long", "extended", "embedded").index(form.allocation)
         block = FILE
         if form.strategy == 4096:
-            self.put(FILE, self._file_entry(FILE, 5, 3, 3, b"old"))
+            self.put(FILE, _file_entry(self.form, FILE, 5, 3, 3, b"old"))
             block = FILE if form.fault == "version-loop" else OLD_FILE
             indirect = struct.pack("<IHHHBBIHH", 0, 4096, 1, 2, 0, 3, 0, 0, 0) + self._long(2 * self.block, block)
             self.put(FILE + 1, tagged(259, FILE + 1, indirect, self.version))
             if form.fault == "version-loop":
                 return
-        self.put(block, self._file_entry(block, 5, size, number, self._allocation()))
+        self.put(block, _file_entry(self.form, block, 5, size, number, self._allocation()))
 
     def _allocation(self) -> bytes:
         if self.form.allocation == "embedded":
@@ -173,50 +226,22 @@ class _Writer:
             self.put(block, piece, self.data_reference)
             if self.form.fault == "extent-past-end":
                 block = 0x00FFFFFF
-            described.append(self._descriptor(len(piece), block, self.data_reference))
+            described.append(_descriptor(self.form, len(piece), block, self.data_reference))
         if not self.form.continued:
             return b"".join(described)
         rest = b"".join(described[1:])
         self._write_continuation(rest)
-        return described[0] + self._descriptor(self.block | 3 << 30, CONTINUATION, self.reference)
+        return described[0] + _descriptor(self.form, self.block | 3 << 30, CONTINUATION, self.reference)
 
     def _write_continuation(self, rest: bytes) -> None:
         if self.form.fault == "continuation-loop":
-            rest = self._descriptor(self.block | 3 << 30, CONTINUATION, self.reference)
+            rest = _descriptor(self.form, self.block | 3 << 30, CONTINUATION, self.reference)
         body = struct.pack("<II", 0, len(rest)) + rest
         self.put(CONTINUATION, tagged(258, CONTINUATION, body, self.version))
-
-    def _descriptor(self, length: int, block: int, reference: int) -> bytes:
-        match self.form.allocation:
-            case "short":
-                return struct.pack("<II", length, block)
-            case "long":
-                return struct.pack("<IIH6x", length, block, reference)
-        real = length & 0x3FFFFFFF
-        return struct.pack("<IIIIH2x", length, real, real, block, reference)
-
-    def _file_entry(self, location: int, kind: int, size: int, number: int, descriptors: bytes) -> bytes:
-        attributes = bytes(24)  # opaque: only its length matters to a reader
-        icb = struct.pack("<IHHHBBIHH", 0, self.form.strategy, 0, 1, 0, kind, 0, 0, number)
-        head = icb + struct.pack("<IIIHBBI", 0, 0, 0x14A5, 1, 0, 0, 0)
-        tail = struct.pack("<QII", 16, len(attributes), len(descriptors)) + attributes + descriptors
-        if not self.form.extended_entry:
-            middle = struct.pack("<QQ", size, 1) + 3 * _TIME + struct.pack("<I", 1) + bytes(16) + _entity(b"*tests")
-            return tagged(261, location, head + middle + tail, self.version)
-        middle = (
-            struct.pack("<QQQ", size, size, 1) + 4 * _TIME + struct.pack("<II", 1, 0) + bytes(32) + _entity(b"*tests")
-        )
-        return tagged(266, location, head + middle + tail, self.version)
 
     def _identifier(self, name: bytes, block: int, bits: int) -> bytes:
         body = struct.pack("<HBB", 1, bits, len(name)) + self._long(self.block, block) + struct.pack("<H", 0) + name
         return tagged(257, DIRECTORY, body + bytes(-(16 + len(body)) % 4), self.version)
-
-    def _name(self) -> bytes:
-        return self._cs0(self.form.file_name)
-
-    def _cs0(self, name: str) -> bytes:
-        return b"\x10" + name.encode("utf-16-be") if self.form.wide_names else b"\x08" + name.encode("latin-1")
 
     def _long(self, length: int, block: int) -> bytes:
         return struct.pack("<IIH6x", length, block, self.reference)
@@ -228,8 +253,8 @@ class _Writer:
             return
         runs = struct.pack("<IIII", 4 * self.block, 32, (self.highest + 4) * self.block, 100)
         damaged = b"\xff" * 64  # only the mirror is left
-        self.put(8, damaged if self.form.deleted_entry else self._file_entry(8, 250, 0, 0, runs), 0)
-        self.put(9, self._file_entry(9, 251, 0, 0, runs), 0)
+        self.put(8, damaged if self.form.deleted_entry else _file_entry(self.form, 8, 250, 0, 0, runs), 0)
+        self.put(9, _file_entry(self.form, 9, 251, 0, 0, runs), 0)
 
     def _write_virtual_table(self) -> None:
         if self.form.partition != "virtual":
@@ -246,7 +271,7 @@ class _Writer:
         last = self.count - 1 - PARTITION_START
         start = last - 32
         self.put(start, data, 0)
-        self.put(last, self._file_entry(last, kind, len(data), 0, struct.pack("<II", len(data), start)), 0)
+        self.put(last, _file_entry(self.form, last, kind, len(data), 0, struct.pack("<II", len(data), start)), 0)
 
     def _write_sparing_tables(self) -> None:
         pairs = struct.pack("<II", 0, SPARE_PACKET)
@@ -254,26 +279,6 @@ class _Writer:
         body += struct.pack("<HHI", 1, 0, 1) + pairs
         self.sectors[SPARING_TABLES[0]] = b"no table"
         self.sectors[SPARING_TABLES[1]] = tagged(0, SPARING_TABLES[1], body, self.version)
-
-    def _partition_maps(self) -> tuple[int, bytes]:
-        first = struct.pack("<BBHH", 1, 6, 1, 0)
-        match self.form.partition:
-            case "physical":
-                return 1, first
-            case "sparable":
-                self._write_sparing_tables()
-                tail = struct.pack("<HBxI4I", PACKET, 2, 512, *SPARING_TABLES, 0, 0)
-                return 1, self._second_kind(b"*UDF Sparable Partition", tail)
-            case "virtual":
-                return 2, first + self._second_kind(b"*UDF Virtual Partition", b"")
-        tail = struct.pack("<IIIIHB", 8, 9, 0xFFFFFFFF, 32, 1, 0)
-        return 2, first + self._second_kind(b"*UDF Metadata Partition", tail)
-
-    def _second_kind(self, name: bytes, tail: bytes) -> bytes:
-        suffix = struct.pack("<H", self.form.revision)
-        return (struct.pack("<BBH", 2, 64, 0) + _entity(name, suffix) + struct.pack("<HH", 1, 0) + tail).ljust(
-            64, b"\0"
-        )
 
     # --- volume -------------------------------------------------------------------------------------------------
 
@@ -300,7 +305,7 @@ class _Writer:
         self.sectors[INTEGRITY] = tagged(9, INTEGRITY, integrity, self.version)
 
     def _sequence(self) -> list[tuple[int, bytes]]:
-        count, maps = self._partition_maps()
+        count, maps = _partition_maps(self.form)
         primary = struct.pack("<II", 1, 0) + _dstring("vol", 32) + struct.pack("<HHHHII", 1, 1, 2, 2, 1, 1)
         primary += _dstring("0123456789abcdefset", 128) + 2 * _CHARSET + bytes(16) + _entity(b"*tests") + _TIME
         primary += _entity(b"*tests") + bytes(64 + 4 + 2)

@@ -117,7 +117,7 @@ def outcome(read: Callable[[], T]) -> T | None:
 def on_medium(image: bytes, read: Callable[[Blocks], bytes]) -> None:
     descriptor = sealed_memfd("medium", image)
     try:
-        document = outcome(lambda: read(Blocks(descriptor, len(image), BUDGET_BYTES)))
+        document = outcome(lambda: read(Blocks(descriptor, len(image), BUDGET_BYTES["udf"])))
     finally:
         os.close(descriptor)
     assert document is None or len(document) <= xml.MAX_DOCUMENT_BYTES

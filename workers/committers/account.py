@@ -94,13 +94,17 @@ def _check_account(now: Snapshot, request: CommitAccount) -> tuple[int, int]:
 
 
 def _finish_lines(request: CommitAccount, work: Workplace, before: Snapshot) -> None:
-    """Useradd writes passwd, shadow, group in this order: add what it did not come to when it was killed."""
+    """Useradd writes passwd, shadow, group in this order: add what it did not come to when it was killed.
+
+    The ranges of subordinate ids, its last lines of all, are not made up for: nothing tells that they were to come."""
     name = request.user_name
     _, gid = _check_account(before, request)
     if files.entry(before, SHADOW, name) is None:
         _run(work, "pwconv")
     if all(line.split(":")[2:3] != [str(gid)] for line in before[GROUP]):
         _run(work, "groupadd", "-g", str(gid), "--", name)
+    elif before[GSHADOW] and files.entry(before, GROUP, name) and not files.entry(before, GSHADOW, name):
+        _run(work, "grpconv")
     files.added_lines(before, files.read(work.root), name)
 
 

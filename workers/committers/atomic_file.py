@@ -96,8 +96,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def _take_after(descriptor: int, like: Path) -> None:
-    status = os.lstat(like)
-    os.fchown(descriptor, status.st_uid, status.st_gid)
+    status, own = os.lstat(like), os.fstat(descriptor)
+    if (status.st_uid, status.st_gid) != (own.st_uid, own.st_gid):
+        os.fchown(descriptor, status.st_uid, status.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
     for name in os.listxattr(like, follow_symlinks=False):
         os.setxattr(descriptor, name, os.getxattr(like, name, follow_symlinks=False))

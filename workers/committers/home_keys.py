@@ -39,7 +39,8 @@ def become_account(uid: int, gid: int) -> None:
     os.setgroups([gid])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    # Bytes: opening as text may import a codec, from files that this uid can no longer read.
+    lines = STATUS.read_bytes().decode().splitlines()
     fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
     if fields["Uid"] != [str(uid)] * 4 or fields["Gid"] != [str(gid)] * 4 or fields["Groups"] != [str(gid)]:
         raise CommitError(f"could not become uid {uid}, gid {gid}")

@@ -93,7 +93,7 @@ def fingerprint(line: str) -> str:
 
 
 def _fingerprints(publics: list[Path]) -> str:
-    return ", ".join(fingerprint(path.read_text(encoding="ascii", errors="replace")) for path in publics)
+    return ", ".join(fingerprint(path.read_bytes().decode("utf-8", "replace")) for path in publics)
 
 
 def _make_all(folder: Path, work: Workplace) -> None:

@@ -28,7 +28,7 @@ def lock_root(request: CommitRootLock, work: Workplace) -> str:
     """Lock it; nothing is written when it is locked this way already."""
     shadow = request.paths.shadow
     path = work.at(shadow)
-    with _account_lock(work.at(LOCK_FILE), PATIENCE_S):
+    with account_lock(work.at(LOCK_FILE), PATIENCE_S):
         found = atomic_file.look(path)
         if found is None:
             raise CommitError(f"{shadow} does not exist")
@@ -59,7 +59,7 @@ def locked(content: bytes) -> bytes:
 
 
 @contextmanager
-def _account_lock(path: Path, patience_s: float) -> Iterator[None]:
+def account_lock(path: Path, patience_s: float) -> Iterator[None]:
     """The lock of lckpwdf(3): a record lock on one file, which passwd, useradd and the like take before writing."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

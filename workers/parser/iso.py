@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns reading a file from ISO9660 media by pycdlib: Rock Ridge, Joliet, plain names; runs in the parser.
 
-Imported for these media only: pycdlib is the heaviest thing that a parser loads. It sees a bounded file object, never
-the descriptor, and whatever it raises on hostile input becomes an InputError.
+Imported for these media only, and before confinement: pycdlib is the heaviest thing that a parser loads. It sees a
+bounded file object, never the descriptor, and whatever it raises on hostile input becomes an InputError.
 """
 
+import codecs
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, cast
 
@@ -15,6 +17,11 @@ from pycdlib.pycdlibexception import PyCdlibException
 
 from ipc.errors import InputError
 from workers.parser.blocks import Blocks
+
+# Python loads codecs and the reader of dates from disk at their first use; a confined worker can open nothing any more.
+for _name in ("ascii", "latin-1", "utf-16_be", "utf-16_le"):
+    codecs.lookup(_name)
+time.strptime("1970", "%Y")
 
 _BROKEN = (
     PyCdlibException,

@@ -16,9 +16,12 @@ from workers.runtime import Answer, serve_once
 
 OVF_NAME = "ovf-env.xml"
 
-# A medium of Azure's kind takes 20 KiB of reading as UDF and 140 KiB by pycdlib, which walks all name spaces and makes
-# objects of every record: both get enough for the longest document and for odd media, and no more.
-BUDGET_BYTES = 3 * 1024 * 1024
+# What may be read beside a document of full length. A medium of Azure's kind takes 20 KiB as UDF; pycdlib takes 140 KiB
+# of it, since it walks all name spaces, and makes objects of every record that it meets, hence gets less.
+BUDGET_BYTES = {
+    "udf": xml.MAX_DOCUMENT_BYTES + 2 * 1024 * 1024,
+    "iso": xml.MAX_DOCUMENT_BYTES + 512 * 1024,
+}
 
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
@@ -37,7 +40,7 @@ def main(channel: Channel, lock: Callable[[], None]) -> None:
 def on_parse_medium(request: ParseMedium, descriptors: tuple[int, ...]) -> Iterator[Answer]:
     """`Ovf` with two sealed memfds: custom data, and the document without its password."""
     try:
-        blocks = Blocks(_only(descriptors), request.size_bytes, BUDGET_BYTES)
+        blocks = Blocks(_only(descriptors), request.size_bytes, BUDGET_BYTES[request.reader])
         parsed = ovf.parse(_read_ovf(request.reader, blocks))
     finally:
         close_all(descriptors)

@@ -9,6 +9,7 @@ import secrets
 import string
 import sys
 import warnings
+from collections.abc import Callable
 
 from ipc.errors import InputError
 from ipc.secret import Secret
@@ -19,6 +20,8 @@ else:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from crypt import crypt
+
+Crypt = Callable[[str, str], str | None]
 
 OPTION = "Provisioning.PasswordCryptId"
 WHERE = "UserPassword"
@@ -31,14 +34,14 @@ BCRYPT_LONGEST_BYTES = 72
 LONGEST_BYTES = 256
 
 
-def hash_password(password: Secret, crypt_id: str, salt_length: int) -> Secret:
+def hash_password(password: Secret, crypt_id: str, salt_length: int, library: Crypt = crypt) -> Secret:
     """The hash of `password` by algorithm `crypt_id` (1, 2a, 5, 6) with `salt_length` random alphanumeric characters,
     or as many as the algorithm takes. InputError for a password or a setting that can't be used."""
     text = password.reveal()
     _check(text, crypt_id)
     setting = _setting(crypt_id, salt_length)
     try:
-        result: str | None = crypt(text, setting)
+        result = library(text, setting)
     except OSError:
         result = None
     # libcrypt says no by None, by `*0` or `*1`, or by falling back to another setting.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a test's body in a child process with a mount namespace of its own, where /etc is an overlay, /home and /var/log are empty."""
+"""Runs a test's body in a child with a mount namespace of its own: /etc is an overlay, /home and /var/log are empty."""
 
 import ctypes
 import os

@@ -57,7 +57,7 @@ def test_a_goal_state_without_a_role_instance_says_so() -> None:
         (MINIMAL.replace(b"<ContainerId>c</ContainerId>", b""), "Container/ContainerId"),
         (MINIMAL.replace(b"<InstanceId>i</InstanceId>", b""), "RoleInstance/InstanceId"),
         (MINIMAL.replace(b">i<", b">" + b"i" * 1025 + b"<"), "InstanceId"),
-        (MINIMAL[:-12], "line 1, column 194"),
+        (MINIMAL[:-12], "line 1, column 183"),
     ],
 )
 def test_a_goal_state_that_cannot_be_used_is_refused_by_name(document: bytes, where: str) -> None:

@@ -32,6 +32,7 @@ WORKER = """
 import socket, sys
 sys.path.insert(0, sys.argv[1])
 from ipc.channel import PacketChannel
+from workers.parser import iso
 from workers.parser.main import main
 opened = []
 def lock():
@@ -79,22 +80,17 @@ def worker() -> Iterator[Worker]:
     started.process.communicate()
 
 
-@pytest.mark.parametrize("form", ["udf", "bridge", "wiped"])
-def test_a_medium_becomes_an_ovf_and_nothing_is_opened_after_the_lock(worker: Worker, form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "reader"), [("udf", "udf"), ("bridge", "udf"), ("wiped", "udf"), ("bridge", "iso"), ("iso", "iso")]
+)
+def test_a_medium_becomes_an_ovf_and_nothing_is_opened_after_the_lock(worker: Worker, form: str, reader: str) -> None:
     image = make_medium(OVF, form)
-    message, attached = worker.ask(ParseMedium("udf", len(image)), image)
+    message, attached = worker.ask(ParseMedium(reader, len(image)), image)
     assert isinstance(message, Ovf)
     assert message.password is not None
     assert message.password.reveal() == PASSWORD
     assert attached == [b"aGVsbG8=", OVF.replace(PASSWORD.encode(), b"*")]
     assert worker.end() == (0, b"")
-
-
-def test_an_iso_medium_becomes_an_ovf(worker: Worker) -> None:
-    image = make_medium(OVF, "iso")
-    message, attached = worker.ask(ParseMedium("iso", len(image)), image)
-    assert isinstance(message, Ovf)
-    assert attached[0] == b"aGVsbG8="
 
 
 @pytest.mark.parametrize("reader", ["udf", "iso"])

@@ -110,7 +110,7 @@ MKUDFFS = [
     ("cdrw", "2.01", "--spartable=1"),
     ("cdr", "1.50", "--vat"),
     ("dvdr", "2.00", "--closed"),
-    ("cdr", "2.50", "--closed"),
+    ("dvdr", "2.50", "--closed"),
     ("bdr", "2.60", "--vat"),
 ]
 

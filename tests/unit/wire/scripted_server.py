@@ -167,6 +167,17 @@ def once(content: bytes) -> Script:
     return script
 
 
+def bad(content: bytes) -> Script:
+    """A whole answer that the client must drop, by a reset, as nothing else is allowed before the host's FIN."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(content)
+        assert peer.end() == "reset"
+
+    return script
+
+
 def _is_complete(content: bytes) -> bool:
     head, blank, body = content.partition(b"\r\n\r\n")
     if not blank:

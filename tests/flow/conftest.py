@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VM for a test: the lab, what is on its DVD, and the emulated host beside it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fabric.lab import Lab
+from tests.fabric.scene import Scene, Wanted, image_files
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Namespaces over an overlay of this machine, with what an image has before its first boot."""
+    with Lab(image_files()) as made:
+        yield made
+
+
+@pytest.fixture
+def dvd() -> Wanted:
+    """What the tenant asked for; `dvd.medium()` is the image."""
+    return Wanted()
+
+
+@pytest.fixture
+def fabric(lab: Lab, dvd: Wanted) -> Scene:
+    """The lab with the emulated host listening and the DVD in the drive; the agent is still to be started."""
+    scene = Scene(lab)
+    scene.start_host()
+    scene.insert(dvd.medium())
+    return scene
