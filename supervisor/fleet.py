@@ -19,7 +19,7 @@ from policy.profile import Profile
 from supervisor.dispatch import Table
 from supervisor.kernel_view import mismatches
 from supervisor.layout import Layout
-from supervisor.loop import Loop, TimedOut
+from supervisor.loop import Loop, Promise, TimedOut
 from supervisor.restarts import Intensity, Restarts
 from supervisor.worker import LogPipe, Worker, WorkerDied, WorkerHung, WorkerViolation, exit_text
 
@@ -62,6 +62,7 @@ class Fleet:
         self._say = say
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._serial = 0
+        self._vacancy: Promise[None] = Promise()
         loop.watch(spawner.fileno(), self._take_event)
 
     async def do(self, kind: str, request: Message, descriptors: tuple[int, ...] = (), *, final: Final) -> list[Received]:
@@ -123,9 +124,9 @@ class Fleet:
 
     async def start(self, kind: str) -> Worker:
         """A worker of `kind` that is confined, verified and waits for its one request."""
-        checker = None if kind == "verifier" else self._begin("verifier")
+        checker = None if kind == "verifier" else self._begin("verifier", await self._free_instance("verifier"))
         try:
-            worker = self._begin(kind)
+            worker = self._begin(kind, await self._free_instance(kind))
         except AgentError:
             if checker is not None:
                 self._finish(checker)
@@ -143,10 +144,9 @@ class Fleet:
         worker.enter("ready")
         return worker
 
-    def _begin(self, kind: str) -> Worker:
+    def _begin(self, kind: str, instance: int) -> Worker:
         """Send the order for a new worker; nothing has answered yet."""
         profile = self._profiles[kind]
-        instance = self._free_instance(kind, profile)
         self._serial += 1
         channel, side = self._channel(profile, instance)
         log_read, log_write = os.pipe()
@@ -212,13 +212,22 @@ class Fleet:
         self.workers.pop(worker.serial, None)
         worker.release()
         self._remove_folder(self._layout.channel_folder(worker.kind, worker.instance))
+        self._vacancy.fulfil(None)
 
-    def _free_instance(self, kind: str, profile: Profile) -> int:
-        taken = {worker.instance for worker in self.workers.values() if worker.kind == kind}
-        free = next((number for number in range(profile.lifetime.instances) if number not in taken), None)
-        if free is None:
-            raise Unavailable(f"all {profile.lifetime.instances} workers of kind {kind} that policy allows are busy")
-        return free
+    async def _free_instance(self, kind: str) -> int:
+        """The lowest instance number that is free, waited for while policy allows no more; Unavailable after a while."""
+        allowed = self._profiles[kind].lifetime.instances
+        ends = self._loop.clock.monotonic() + START_PATIENCE_S
+        while True:
+            taken = {worker.instance for worker in self.workers.values() if worker.kind == kind}
+            free = next((number for number in range(allowed) if number not in taken), None)
+            if free is not None:
+                return free
+            self._vacancy = self._vacancy if not self._vacancy.done else Promise()
+            try:
+                await self._loop.within(self._vacancy, ends - self._loop.clock.monotonic())
+            except TimedOut:
+                raise Unavailable(f"all {allowed} workers of kind {kind} that policy allows stay busy") from None
 
     def _channel(self, profile: Profile, instance: int) -> tuple[Channel, socket.socket]:
         """Our end of the new worker's channel, and the packet socket that goes to it."""

@@ -7,13 +7,13 @@ the jail that it checks.
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from ipc.channel import Channel
 from ipc.errors import ChannelClosed
 from ipc.messages import Verification, VerifyWorker, WorkerReady
-from policy.load import load
-from policy.profile import Profile
+from policy.profile import Compiled, Profile
 from supervisor.kernel_view import credential_mismatches, read, status_fields
 
 NAMESPACE_FILES = {
@@ -28,9 +28,13 @@ NAMESPACE_FILES = {
 MAX_MISMATCHES = 64
 
 
-def main(channel: Channel, lock: Callable[[], None]) -> None:
-    """Answer one `VerifyWorker`. The policies are loaded before the lock: nothing else is opened but /proc."""
-    profiles = {compiled.profile.kind: compiled.profile for compiled in load().programs}
+def prepare(policies: Mapping[str, Compiled]) -> Callable[[Channel, Callable[[], None]], None]:
+    """The worker's main function, with the spawner's own policies: asked for before confinement, it reads no file."""
+    return partial(main, {kind: compiled.profile for kind, compiled in policies.items()})
+
+
+def main(profiles: Mapping[str, Profile], channel: Channel, lock: Callable[[], None]) -> None:
+    """Answer one `VerifyWorker`."""
     lock()
     channel.send(WorkerReady())
     try:
@@ -88,7 +92,7 @@ def _process(folder: str, uid: int, profile: Profile) -> list[str]:
 
 def _view(folder: str, profile: Profile) -> list[str]:
     """The root holds only what the policy names, and only what may be written is writable."""
-    allowed = {"/channel" if grant.access == "channel" else os.path.realpath(grant.path) for grant in profile.paths}
+    allowed = {"/channel" if grant.access == "channel" else grant.path for grant in profile.paths}
     writable = {grant.path for grant in profile.paths if grant.access == "rw"} | {"/channel"}
     found = []
     for line in read(f"{folder}/mountinfo").splitlines():

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 import msgspec
@@ -33,11 +34,14 @@ CHANNEL_SOCKET = "/channel/s"
 LOG, SIDE, FILTER, SPAWNER = 2, 3, 4, 5
 _OUT_OF_THE_WAY = 64
 
+Main = Callable[[Channel, Callable[[], None]], None]
+
 
 class Birth(msgspec.Struct, frozen=True):
     """All that the child needs to know; `side` and `log` are descriptors, `spawner` is the spawner's pidfd."""
 
     compiled: Compiled
+    policies: Mapping[str, Compiled]
     uid: int
     channel_folder: str
     group: Group
@@ -70,10 +74,10 @@ def live(birth: Birth) -> None:
         os._exit(status)
 
 
-def run_module(module_name: str, channel: Channel, locked_filter: bytes) -> None:
+def work(main: Main, channel: Channel, locked_filter: bytes) -> None:
     """The confined part of every worker's life: its module's `main`, which locks before it reads a request."""
     faulthandler.enable(file=LOG)
-    import_module(module_name).main(channel, lambda: seccomp.load(locked_filter, all_threads=True))
+    main(channel, lambda: seccomp.load(locked_filter, all_threads=True))
 
 
 def _become(birth: Birth) -> None:
@@ -89,10 +93,12 @@ def _become(birth: Birth) -> None:
         os.set_inheritable(SIDE, True)
         python = sys.executable
         os.execve(python, [python, "-I", "-m", "supervisor.spawner.second_stage", profile.module], {})
-    import_module(profile.module)
+    module = import_module(profile.module)
+    # What a worker must know of the policies comes from the spawner's memory: nothing can be read after confinement.
+    main: Main = module.prepare(birth.policies) if hasattr(module, "prepare") else module.main
     confine(confinement)
     gc.enable()
-    run_module(profile.module, _channel(profile.transport), birth.compiled.locked_filter)
+    work(main, _channel(profile.transport), birth.compiled.locked_filter)
 
 
 def _hand_over(locked_filter: bytes) -> None:

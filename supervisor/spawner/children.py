@@ -63,6 +63,7 @@ class Children:
         group = self._tree.create(f"{order.kind}.{order.instance}", profile.limits)
         birth = Birth(
             compiled,
+            self._policies,
             profile.identity.uid + (order.instance if profile.identity.uid else 0),
             self._layout.channel_folder(order.kind, order.instance),
             group,

@@ -7,11 +7,12 @@ Runs in that worker. It takes back what an exec resets (dumpable) before it read
 import os
 import socket
 import sys
+from importlib import import_module
 
 from ipc.channel import PacketChannel
 from ipc.descriptors import read_sealed
 from supervisor.jail import capabilities
-from supervisor.spawner.child import FILTER, SIDE, run_module
+from supervisor.spawner.child import FILTER, SIDE, work
 
 MAX_FILTER_BYTES = 32768
 
@@ -21,7 +22,7 @@ def main() -> None:
     locked_filter = read_sealed(FILTER, MAX_FILTER_BYTES)
     os.close(FILTER)
     os.set_inheritable(SIDE, False)
-    run_module(sys.argv[1], PacketChannel(socket.socket(fileno=SIDE)), locked_filter)
+    work(import_module(sys.argv[1]).main, PacketChannel(socket.socket(fileno=SIDE)), locked_filter)
 
 
 if __name__ == "__main__":

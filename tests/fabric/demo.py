@@ -69,7 +69,9 @@ def first_boot(page: Page, scene: Scene, wanted: Wanted) -> bool:
     def tell(event: Event) -> None:
         page.line(f"{event.after_s:8.3f}  {event.what if event.is_fact else '. ' + event.what}")
 
-    ready = Timeline(scene, wanted, tell).watch(lambda: scene.is_decided() or agent.poll() is not None, READY_WITHIN_S)
+    timeline = Timeline(scene, wanted, tell)
+    ready = timeline.watch(lambda: scene.is_decided() or agent.poll() is not None, READY_WITHIN_S)
+    page.line(f"          . {timeline.verifications} verifiers seen, one before each worker got its work")
     ready = ready and scene.is_ready()
     page.check(f"Ready within {READY_WITHIN_S:g} s", ready, "" if ready else f"its log:\n{scene.log()}")
     page.heading("agent-supervisor ps")

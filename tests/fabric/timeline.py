@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.fabric.lab import Lab
-from tests.fabric.scene import OLD_HOST_KEY, Scene, Wanted
+from tests.fabric.scene import MEDIUM, OLD_HOST_KEY, Scene, Wanted
 from tests.fabric.waiting import WaitedInVain, until
 
 LOOK_EVERY_S = 0.004
@@ -25,12 +24,14 @@ class Event:
 
 
 class Timeline:
-    """Watches from `start` on, until what it waits for is there."""
+    """Watches from its making on, until what it waits for is there. `verifications`: so many verifiers were seen, one a
+    worker; they have no lines of their own."""
 
     def __init__(self, scene: Scene, wanted: Wanted, tell: Callable[[Event], None]) -> None:
         self._scene = scene
         self._tell = tell
-        self._facts = facts(scene.lab, wanted)
+        self._facts = facts(scene, wanted)
+        self.verifications = 0
         self._since: dict[str, float] = {}
         self._reports = 0
         self._started = time.monotonic()
@@ -64,11 +65,16 @@ class Timeline:
             self._since[name] = now
         for name in self._since.keys() - running.keys():
             began = self._since.pop(name)
+            if name.startswith("verifier."):
+                self.verifications += 1
+                continue
             self._tell(Event(now, f"{name} ends, after {1000 * (now - began):.0f} ms", is_fact=False))
 
 
-def facts(lab: Lab, wanted: Wanted) -> dict[str, Callable[[], bool]]:
+def facts(scene: Scene, wanted: Wanted) -> dict[str, Callable[[], bool]]:
     """What provisioning brings about, and how to see it from outside without starting anything."""
+
+    lab = scene.lab
 
     def content(path: str) -> bytes:
         try:
@@ -86,6 +92,7 @@ def facts(lab: Lab, wanted: Wanted) -> dict[str, Callable[[], bool]]:
 
     home = f"/home/{wanted.user}"
     return {
+        f"DVD in {MEDIUM} read, by the log": lambda: f"{MEDIUM} read" in scene.log(),
         "agent listens for commands": lambda: lab.path("/run/agent-supervisor/control.sock").exists(),
         "account made": lambda: f"\n{wanted.user}:".encode() in content("/etc/passwd") and lab.path(home).is_dir(),
         "password set": hashed,
@@ -95,7 +102,7 @@ def facts(lab: Lab, wanted: Wanted) -> dict[str, Callable[[], bool]]:
         "root's password locked": lambda: content("/etc/shadow").startswith(b"root:*LOCK*"),
         "host name set": lambda: content("/etc/hostname").strip() == wanted.host_name.encode(),
         "custom data stored": lambda: content("/var/lib/waagent/CustomData") == wanted.custom_data,
-        "DVD read, its document kept": lambda: b"<UserName>" in content("/var/lib/waagent/ovf-env.xml"),
+        "the DVD's document kept": lambda: b"<UserName>" in content("/var/lib/waagent/ovf-env.xml"),
         "host keys in place": has_new_host_keys,
         "marked as provisioned": lambda: content("/var/lib/waagent/provisioned") != b"",
     }

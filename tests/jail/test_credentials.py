@@ -179,7 +179,9 @@ def test_a_process_dies_with_its_parent_only_if_asked(asked: bool) -> None:
                 become(UID)
                 capabilities.die_with_parent()
             os.write(told, b"x")
-            os.close(reader)
+            # Only the writer stays open: its other end tells when this process is gone.
+            os.dup2(writer, 0)
+            os.closerange(1, 256)
             signal.pause()
         os.read(ready, 1)
         return pid

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """ISO9660 media through pycdlib: every name space finds the file, every damage is an InputError."""
 
+import io
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pycdlib
 import pytest
 
 from ipc.errors import InputError
@@ -51,8 +53,14 @@ def test_images_of_genisoimage_are_read(read_iso: Read, tmp_path: Path, options:
 
 
 def test_a_folder_of_that_name_is_no_document(read_iso: Read) -> None:
+    image = pycdlib.PyCdlib()
+    image.new(interchange_level=4)
+    image.add_directory("/ovf-env.xml")
+    out = io.BytesIO()
+    image.write_fp(out)
+    image.close()
     with pytest.raises(InputError, match="there is no such file"):
-        read_iso(make_iso(OVF, plain_name="OTHER.XML", rock_ridge=False, joliet=False))
+        read_iso(out.getvalue())
 
 
 @pytest.mark.parametrize("name", DAMAGED)
