@@ -5,7 +5,6 @@ Used by supervisor and workers. Who is at the other end is known from the socket
 supervisor's ends never wait; a worker's ends do.
 """
 
-import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -28,6 +27,10 @@ Received = tuple[Message, tuple[int, ...]]
 
 class Channel(Protocol):
     """What both kinds of channel do."""
+
+    @property
+    def source(self) -> "zmq.Socket[bytes] | int":
+        """What a poller watches to learn that something has come."""
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send; the caller keeps its descriptors. ChannelClosed when the peer is gone."""
@@ -67,7 +70,8 @@ class PacketChannel(_Sequenced):
         super().__init__()
         self._peer = peer
 
-    def fileno(self) -> int:
+    @property
+    def source(self) -> int:
         return self._peer.fileno()
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
@@ -100,6 +104,10 @@ class ZmqChannel(_Sequenced):
         self.pair = pair
         self._beside = beside
         self._peer_uid = peer_uid
+
+    @property
+    def source(self) -> zmq.Socket[bytes]:
+        return self.pair
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         frame = self._encode(message, descriptors)
@@ -194,13 +202,6 @@ def packet_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def readable(descriptor: int) -> bool:
-    """Whether a read from `descriptor` would not wait now."""
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    return bool(poller.poll(0))
-
-
 def _set_limits(pair: zmq.Socket[bytes]) -> None:
     pair.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     pair.setsockopt(zmq.SNDHWM, HIGH_WATER)
@@ -208,4 +209,3 @@ def _set_limits(pair: zmq.Socket[bytes]) -> None:
     pair.setsockopt(zmq.IMMEDIATE, 1)
     pair.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     pair.setsockopt(zmq.RECONNECT_IVL, -1)
-

@@ -35,7 +35,17 @@ class Happened(enum.IntEnum):
 
 
 # A mechanism's bit in `Event.missing` is its place here: what the kernel or the machine could not give this process.
-MECHANISMS = ("landlock", "landlock-net", "landlock-scope", "mdwe", "user-namespace", "memory-limit", "pids-limit", "cpu-limit", "pidfd")
+MECHANISMS = (
+    "landlock",
+    "landlock-net",
+    "landlock-scope",
+    "mdwe",
+    "user-namespace",
+    "memory-limit",
+    "pids-limit",
+    "cpu-limit",
+    "pidfd",
+)
 
 
 class Order(msgspec.Struct, frozen=True):

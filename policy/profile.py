@@ -41,8 +41,8 @@ class Namespaces(_Part, frozen=True):
 class PathGrant(_Part, frozen=True):
     """One path in the process's view. With a new root (`view` below) it is all that exists there.
 
-    access: "ro" read; "rx" read and execute; "rw" read, write, create, remove; "channel" the worker's own socket folder;
-    "tools" everything but making device nodes (for account committers, which need all of /etc)."""
+    access: "ro" read; "rx" read and execute; "rw" read, write, create, remove; "channel" the worker's
+    own socket folder; "tools" everything but making device nodes (for account committers, which need all of /etc)."""
 
     path: str
     access: Literal["ro", "rx", "rw", "channel", "tools"]
@@ -81,7 +81,7 @@ class Request(_Part, frozen=True):
 
 
 class Lifetime(_Part, frozen=True):
-    """one-shot: one job and exit, killed after `deadline_s`; resident: until stopped, must answer pings in `deadline_s`."""
+    """one-shot: one job and exit, killed after `deadline_s`; resident: until stopped, answers pings in `deadline_s`."""
 
     kind: Literal["one-shot", "resident"]
     deadline_s: Annotated[float, msgspec.Meta(gt=0)]
@@ -93,7 +93,7 @@ class Profile(_Part, frozen=True):
     """All that one kind of process is and may do. `module` has `main(channel, lock)` (workers) or is exec'd.
 
     start: "fork" from the spawner; "exec" a fresh interpreter in the same confinement, with an address space layout of
-    its own. transport: "zmq" a PAIR of its own with a packet socket beside it, or "packet" that socket alone (one-shots).
+    its own. transport: "zmq" a PAIR of its own with a packet socket beside it, or "packet" that socket alone.
     view: "own" pivots into an empty root that holds only `paths`; "host" keeps the host's mount tree.
     preload: modules imported before confinement, because nothing can be read from disk after it."""
 

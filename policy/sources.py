@@ -6,8 +6,8 @@ Used by the compiler at build time, and by the loader in every process that load
 
 import os
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any
+
+from ipc.digest import sha256_hex
 
 FOLDERS = ("calls", "profiles")
 
@@ -24,10 +24,7 @@ def read_sources(folder: str) -> dict[str, bytes]:
 
 def digest(sources: Mapping[str, bytes]) -> str:
     """SHA-256, hex, over names and contents; no two sets of files have the same input."""
-    state = _sha256()
-    for name, content in sorted(sources.items()):
-        state.update(f"{name}\0{len(content)}\0".encode() + content)
-    return str(state.hexdigest())
+    return sha256_hex(f"{name}\0{len(content)}\0".encode() + content for name, content in sorted(sources.items()))
 
 
 def read_file(path: str) -> bytes:
@@ -40,13 +37,3 @@ def read_file(path: str) -> bytes:
         return b"".join(pieces)
     finally:
         os.close(descriptor)
-
-
-def _sha256() -> Any:
-    """The interpreter's own implementation: hashlib would map all of OpenSSL (4 MiB) into processes that never end."""
-    for module in ("_sha2", "_sha256", "hashlib"):
-        try:
-            return import_module(module).sha256()
-        except ImportError:
-            continue
-    raise ImportError("no SHA-256")

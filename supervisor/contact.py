@@ -90,7 +90,7 @@ class Contact:
 
     async def _check_version(self) -> None:
         versions = await self._parse(ParseVersions(), "versions", await self._host.fetch_versions(), Versions)
-        if PROTOCOL != versions.preferred and PROTOCOL not in versions.supported:
+        if versions.preferred != PROTOCOL and PROTOCOL not in versions.supported:
             raise UnknownProtocol(f"the host speaks {versions.preferred} and not {PROTOCOL}")
 
     async def _await_role_instance(self) -> None:

@@ -179,9 +179,7 @@ class Loop:
         self._run_timers()
         self._run_ready()
 
-    def _step(
-        self, name: str, work: Coroutine[Promise[Any], None, T], outcome: Promise[T], detached: bool
-    ) -> None:
+    def _step(self, name: str, work: Coroutine[Promise[Any], None, T], outcome: Promise[T], detached: bool) -> None:
         try:
             awaited = work.send(None)
         except StopIteration as stop:
@@ -226,5 +224,3 @@ class Loop:
 
 def _raise_failure(name: str, error: BaseException) -> None:
     raise error
-
-

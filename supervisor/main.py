@@ -18,6 +18,7 @@ from ipc.errors import AgentError, ConfigError, StateError
 from policy.load import load as load_policy
 from supervisor import config as configuration
 from supervisor import control, facts, options
+from supervisor.births import Births
 from supervisor.clock import SystemClock
 from supervisor.contact import Contact
 from supervisor.credentials import Credentials
@@ -58,10 +59,13 @@ class Supervisor:
         self._make_folders()
         self.table = Table(workers.values())
         spawner = socket.socket(fileno=SPAWNER_FD)
-        self.fleet = Fleet(loop, self.table, workers, spawner, layout, random.random, self.say)
+        births = Births(loop, self.table, spawner, layout, self.say)
+        self.fleet = Fleet(loop, workers, births, random.random, self.say)
         endpoint = saved_endpoint(Path(layout.lib))
-        self.say("info", "host", f"WireServer is {endpoint.address} ({endpoint.why}); no DHCP discovery in this version")
-        self.host = WireServer(loop, endpoint.address, jitter=lambda delay: delay * (1 + JITTER * random.random()))
+        self.say(
+            "info", "host", f"WireServer is {endpoint.address} ({endpoint.why}); no DHCP discovery in this version"
+        )
+        self.host = WireServer(loop, endpoint.address, jitter=lambda delay: delay * random.uniform(1, 1 + JITTER))
         self.contact = Contact(loop, self.fleet, self.host, self.say)
         self.provisioning = Provisioning(self._parts(), self._vm_id())
         period = float(self._config[options.GOAL_STATE_PERIOD])

@@ -16,11 +16,13 @@ from ipc.messages import InputRefused, Ovf, ParseMedium
 from supervisor.fleet import Fleet
 from supervisor.loop import Loop
 
-# A DVD that the host attaches late shows within seconds; the kernel's SCSI scan of a slow host takes up to half a minute.
+# A DVD that the host attaches late shows within seconds; a slow SCSI scan takes up to half a minute.
 LOOK_AGAIN_S = 0.5
+# One that is there and can't be read may still be spinning up, but every try costs four processes.
+READ_AGAIN_S = 3.0
 MAX_DOCUMENT_BYTES = 8 << 20
-# Two ways to read, in this order: Azure's medium is UDF, with or without ISO9660 beside it.
-READERS = ("udf", "iso")
+# Two ways to read, each by a parser of its own kind, in this order: Azure's medium is UDF, with or without ISO9660.
+READERS = {"udf": "parser", "iso": "parser-iso"}
 DOCUMENT = "ovf-env.xml"
 
 
@@ -59,7 +61,7 @@ class Finder:
             if self._loop.clock.monotonic() >= ends:
                 found = "; ".join(problems) or "there is none"
                 raise NoMedium(f"no provisioning medium ({self._sought}) within {patience_s:g} s: {found}")
-            await self._loop.sleep(LOOK_AGAIN_S)
+            await self._loop.sleep(READ_AGAIN_S if problems else LOOK_AGAIN_S)
 
     async def _read(self, device: str, problems: list[str]) -> Medium | None:
         """The medium in `device`, or None and a line in `problems`."""
@@ -70,19 +72,26 @@ class Finder:
             return None
         try:
             refusals = []
-            for reader in READERS:
-                received = await self._fleet.do("parser", ParseMedium(reader, size), (descriptor,), final=(Ovf,))
-                answer, attached = received[-1]
-                if isinstance(answer, Ovf):
-                    return _take(device, answer, attached)
-                if isinstance(answer, InputRefused):
-                    refusals.append(f"{answer.where}: {answer.problem}")
-                    if answer.where.startswith(DOCUMENT):
-                        raise InputError(f"{DOCUMENT} on {device}", f"{answer.where.removeprefix(DOCUMENT)}: {answer.problem}".lstrip(": "))
-            problems.append(f"{device}: " + ", and ".join(refusals))
-            return None
+            for reader, kind in READERS.items():
+                read = await self._ask(kind, ParseMedium(reader, size), descriptor, device)
+                if isinstance(read, Medium):
+                    return read
+                refusals.append(read)
         finally:
             os.close(descriptor)
+        problems.append(f"{device}: {', and '.join(refusals)}")
+        return None
+
+    async def _ask(self, kind: str, request: ParseMedium, descriptor: int, device: str) -> Medium | str:
+        """What a parser of `kind` makes of the medium: the document, or why it is no medium of its format."""
+        answer, attached = (await self._fleet.do(kind, request, (descriptor,), final=(Ovf,)))[-1]
+        if isinstance(answer, Ovf):
+            return _take(device, answer, attached)
+        if not isinstance(answer, InputRefused):
+            raise InputError(device, f"{type(answer).__name__} came back")
+        if answer.where.startswith(DOCUMENT):
+            raise InputError(f"{answer.where} on {device}", answer.problem)
+        return f"{answer.where}: {answer.problem}"
 
 
 def _open(device: str) -> tuple[int, int]:

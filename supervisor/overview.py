@@ -49,7 +49,7 @@ class Observer:
         """The data of `ps`, as plain types."""
         watched = self._watched
         goal_state = watched.contact.goal_state
-        missing = tuple(sorted(watched.fleet.missing))
+        missing = tuple(sorted(watched.fleet.births.missing))
         overview = Overview(
             version=VERSION,
             phase=watched.table.phase,
@@ -64,15 +64,15 @@ class Observer:
                 sum(restarts.total for restarts in watched.fleet.restarts.values()), watched.fleet.violations
             ),
         )
-        workers = [self._worker_row(worker) for worker in watched.fleet.workers.values()]
+        workers = [self._worker_row(worker) for worker in watched.fleet.births.workers.values()]
         rows = (self._own_row("spawner", os.getppid()), self._own_row("supervisor", os.getpid()), *workers)
         return Snapshot(overview, (*rows, *self._absent_rows())).as_data()
 
     def restart(self, name: str) -> str:
         """Kill the worker called `name`; its job is begun anew by a fresh one."""
-        for worker in self._watched.fleet.workers.values():
+        for worker in self._watched.fleet.births.workers.values():
             if worker.name == name:
-                self._watched.fleet.kill(worker)
+                self._watched.fleet.births.kill(worker)
                 return f"{name} was killed; its job is begun anew"
         raise ValueError(f"no worker is called {name}")
 
@@ -111,7 +111,7 @@ class Observer:
             state=worker.state,
             since_s=round(self._now() - worker.since, 3),
             restarts=self._watched.fleet.restarts[worker.kind].total,
-            last_exit=self._watched.fleet.last_exit.get(worker.kind, ""),
+            last_exit=self._watched.fleet.births.last_exit.get(worker.kind, ""),
             capabilities=capability.names(int(status.get("CapBnd", "0"), 16)),
             filters=int(status.get("Seccomp_filters", "0")),
             cgroup=_group(_try_read(f"/proc/{worker.pid}/cgroup")) if worker.pid else "",
@@ -121,7 +121,7 @@ class Observer:
     def _absent_rows(self) -> list[ProcessRow]:
         """Kinds of which none lives now, but one died before its time: they should not vanish from sight."""
         fleet = self._watched.fleet
-        alive = {worker.kind for worker in fleet.workers.values()}
+        alive = {worker.kind for worker in fleet.births.workers.values()}
         return [
             ProcessRow(
                 name=kind,
@@ -131,7 +131,7 @@ class Observer:
                 state="degraded" if restarts.degraded else "exited",
                 since_s=0.0,
                 restarts=restarts.total,
-                last_exit=fleet.last_exit.get(kind, ""),
+                last_exit=fleet.births.last_exit.get(kind, ""),
             )
             for kind, restarts in fleet.restarts.items()
             if kind not in alive and restarts.total

@@ -121,7 +121,9 @@ class Provisioning:
             return
         try:
             if marker is not None and self._vm_id != UNKNOWN_VM and not facts.same_vm(marker, self._vm_id):
-                part.say("warning", "provisioning", f"this disk was provisioned as VM {marker!r}, now it is {self._vm_id}")
+                part.say(
+                    "warning", "provisioning", f"this disk was provisioned as VM {marker!r}, now it is {self._vm_id}"
+                )
                 part.journal.append(ProvisioningFinished(self._vm_id))
                 finished = True
             self._write_marker()

@@ -5,18 +5,18 @@ Runs in the supervisor. A message reaches the inbox only if the dispatch table p
 """
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
-
-import zmq
 
 from ipc.channel import Channel, PacketChannel, Received, ZmqChannel
 from ipc.descriptors import close_all
 from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
 from ipc.records import Event
+from policy.profile import Profile
 from supervisor.dispatch import Table
-from supervisor.loop import Loop, Promise
+from supervisor.loop import Loop, Promise, Watched
 
 LOG_BYTES_A_READ = 8192
 
@@ -42,16 +42,18 @@ class WorkerViolation(AgentError):
 class Worker:
     """One instance, from the order to start it until its exit is known and its inbox read."""
 
-    def __init__(self, loop: Loop, table: Table, kind: str, instance: int, serial: int, channel: Channel) -> None:
-        self.kind = kind
+    def __init__(  # noqa: PLR0913, PLR0917 - what one worker is, each given once, in one place
+        self, loop: Loop, table: Table, profile: Profile, instance: int, serial: int, channel: Channel
+    ) -> None:
+        self.profile = profile
+        self.kind = profile.kind
+        self.uid = profile.identity.uid + (instance if profile.identity.uid else 0)
         self.instance = instance
         self.serial = serial
         self.channel = channel
         self.pid = 0
         self.pidfd = -1
-        self.uid = 0
         self.missing = 0
-        self.filters = 0
         self.state: WorkerState = "starting"
         self.since = loop.clock.monotonic()
         self.started: Promise[Event] = Promise()
@@ -62,9 +64,7 @@ class Worker:
         self._inbox: deque[Received] = deque()
         self._violation: ProtocolViolation | None = None
         self._waiting: Promise[None] | None = None
-        self._source: zmq.Socket[bytes] | int = (
-            channel.pair if isinstance(channel, ZmqChannel) else _descriptor(channel)
-        )
+        self._source: Watched = channel.source
         loop.watch(self._source, self._fetch)
         self.exited.when_done(self._wake)
 
@@ -172,10 +172,6 @@ def exit_text(status: int) -> str:
     """A wait status in words."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return {9: "was killed", 31: "was killed by its system-call filter"}.get(number, f"was ended by signal {number}")
+        known: dict[int, str] = {signal.SIGKILL: "was killed", signal.SIGSYS: "was killed by its system-call filter"}
+        return known.get(number, f"was ended by signal {number}")
     return f"ended with {os.WEXITSTATUS(status)}"
-
-
-def _descriptor(channel: Channel) -> int:
-    assert isinstance(channel, PacketChannel)
-    return channel.fileno()

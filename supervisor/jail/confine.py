@@ -100,7 +100,7 @@ def confine_resident(compiled: Compiled, spawner: int) -> None:
 
 
 def missing_mechanisms() -> frozenset[str]:
-    """The mechanisms (names as in ipc.records.MECHANISMS) that this kernel does not give; found by trying, in the spawner."""
+    """What this kernel does not give, named as in ipc.records.MECHANISMS; found by trying, in the spawner."""
     missing = set(landlock.missing(landlock.version()))
     if not _survives(mdwe.deny_writable_code):
         missing.add("mdwe")

@@ -82,9 +82,7 @@ def work(main: Main, channel: Channel, locked_filter: bytes) -> None:
 
 def _become(birth: Birth) -> None:
     profile = birth.compiled.profile
-    confinement = Confinement(
-        birth.compiled, birth.uid, birth.channel_folder, birth.group, SPAWNER, birth.missing
-    )
+    confinement = Confinement(birth.compiled, birth.uid, birth.channel_folder, birth.group, SPAWNER, birth.missing)
     for name in profile.preload:
         import_module(name)
     if profile.start == "exec":

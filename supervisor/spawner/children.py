@@ -39,9 +39,7 @@ class Child(msgspec.Struct, frozen=True):
 class Children:
     """All live workers, by serial number."""
 
-    def __init__(
-        self, policies: Mapping[str, Compiled], layout: Layout, tree: Tree, missing: frozenset[str]
-    ) -> None:
+    def __init__(self, policies: Mapping[str, Compiled], layout: Layout, tree: Tree, missing: frozenset[str]) -> None:
         """`missing` are the mechanisms that this machine lacks (ipc.records.MECHANISMS)."""
         self._policies = policies
         self._layout = layout
@@ -53,7 +51,7 @@ class Children:
 
     @property
     def pidfds(self) -> dict[int, int]:
-        """pidfd -> serial number of every live worker."""
+        """Pidfd -> serial number of every live worker."""
         return {child.pidfd: serial for serial, child in self._live.items()}
 
     def start(self, order: Order, descriptors: tuple[int, ...]) -> tuple[Event, int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the supervisor as the spawner sees it: started as its first confined child, a fresh program, and again if it dies.
+"""Owns the supervisor as the spawner sees it: its first confined child, a fresh program, started again if it dies.
 
 Runs in the spawner. It must give the supervisor exactly one descriptor beside stdin, stdout and stderr.
 """

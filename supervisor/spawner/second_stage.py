@@ -18,6 +18,7 @@ MAX_FILTER_BYTES = 32768
 
 
 def main() -> None:
+    """Become the worker whose module is the first argument."""
     capabilities.forbid_dump()
     locked_filter = read_sealed(FILTER, MAX_FILTER_BYTES)
     os.close(FILTER)

@@ -30,6 +30,8 @@ VICTIMS = (
     Victim("provisioning worker", "provisioning."),
     Victim("committer (account)", "account."),
     Victim("committer (host keys)", "host-keys."),
+    Victim("vault", "vault."),
+    Victim("verifier", "verifier."),
     Victim("supervisor", "account."),
     Victim("spawner", "account."),
 )

@@ -196,12 +196,17 @@ def children_of(pid: int) -> list[int]:
 
 def spawner_pid(agent: subprocess.Popen[bytes]) -> int:
     """The agent's first process, as the host numbers it."""
-    return until("the spawner", lambda: children_of(agent.pid))[0]
+    # Before that, what joins the cgroups has children, too.
+    return until("the spawner", lambda: [p for p in children_of(agent.pid) if _words(p) & {str(AGENT), "supervisor"}])[
+        0
+    ]
 
 
 def supervisor_pid(agent: subprocess.Popen[bytes]) -> int:
     """The supervisor, as the host numbers it."""
-    return until("the supervisor", lambda: [p for p in children_of(spawner_pid(agent)) if _is_supervisor(p)])[0]
+    return until(
+        "the supervisor", lambda: [p for p in children_of(spawner_pid(agent)) if "supervisor.main" in _words(p)]
+    )[0]
 
 
 def kill_process(pid: int) -> bool:
@@ -213,8 +218,9 @@ def kill_process(pid: int) -> bool:
     return True
 
 
-def _is_supervisor(pid: int) -> bool:
+def _words(pid: int) -> set[str]:
+    """The process's argument list; empty when it is gone."""
     try:
-        return b"supervisor.main" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return set(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0"))
     except OSError:
-        return False
+        return set()
