@@ -23,6 +23,7 @@ from supervisor.clock import SystemClock
 from supervisor.contact import Contact
 from supervisor.credentials import Credentials
 from supervisor.dispatch import Table
+from supervisor.exits import EXIT_BUG, EXIT_CONFIG
 from supervisor.files import make_folder
 from supervisor.fleet import Fleet
 from supervisor.jail import capabilities
@@ -60,12 +61,13 @@ class Supervisor:
         self.table = Table(workers.values())
         spawner = socket.socket(fileno=SPAWNER_FD)
         births = Births(loop, self.table, spawner, layout, self.say)
-        self.fleet = Fleet(loop, workers, births, random.random, self.say)
+        self.fleet = Fleet(loop, workers, births, random.random, self.say)  # noqa: S311 - spreads restarts in time, guards nothing
         endpoint = saved_endpoint(Path(layout.lib))
         self.say(
             "info", "host", f"WireServer is {endpoint.address} ({endpoint.why}); no DHCP discovery in this version"
         )
-        self.host = WireServer(loop, endpoint.address, jitter=lambda delay: delay * random.uniform(1, 1 + JITTER))
+        # Many VMs lose the host together and must not come back to it in step; nothing is guarded by these numbers.
+        self.host = WireServer(loop, endpoint.address, jitter=lambda delay: delay * random.uniform(1, 1 + JITTER))  # noqa: S311
         self.contact = Contact(loop, self.fleet, self.host, self.say)
         self.provisioning = Provisioning(self._parts(), self._vm_id())
         period = float(self._config[options.GOAL_STATE_PERIOD])
@@ -101,9 +103,7 @@ class Supervisor:
             sought,
         )
         credentials = Credentials(self._layout.credentials, self.fleet)
-        journal = Journal(Path(self._layout.journal))
-        for note in journal.notes:
-            self.say("warning", "journal", note)
+        journal = self._journal()
         return Parts(
             self.loop,
             self.fleet,
@@ -117,6 +117,18 @@ class Supervisor:
             self.say,
             self.log.redactor.register,
         )
+
+    def _journal(self) -> Journal:
+        """The journal; one that is damaged was moved aside, and then an empty one begins."""
+        path = Path(self._layout.journal)
+        try:
+            journal = Journal(path)
+        except StateError as damage:
+            self.say("error", "journal", str(damage))
+            journal = Journal(path)
+        for note in journal.notes:
+            self.say("warning", "journal", note)
+        return journal
 
     def _vm_id(self) -> str:
         vm_id = facts.vm_id()
@@ -177,7 +189,7 @@ def main() -> int:
     layout = Layout(config=sys.argv[1])
     stream = StreamOutlet(2, journal=is_journal(os.environ, 2))
     log = Log(clock, [FileOutlet(Path(layout.log)), stream], Redactor())
-    loop.on_failure(lambda name, error: log.line("ERROR", "supervisor", _bug(name, error)))
+    loop.on_failure(lambda name, error: _report(log, name, error))
     try:
         parsed = configuration.load(Path(layout.config))
         log.line("INFO", "supervisor", f"agent-supervisor {VERSION} starts with {layout.config}")
@@ -194,19 +206,16 @@ def main() -> int:
     return 0
 
 
-# sysexits' EX_CONFIG: the spawner does not try again what no new try can mend.
-EXIT_CONFIG = 78
-
-
-def _bug(name: str, error: BaseException) -> str:
-    """Where an exception that nobody expected came from."""
+def _report(log: Log, name: str, error: BaseException) -> None:
+    """Log what nobody caught. Our own bug ends the process: a fresh one knows from the journal where to go on."""
     frames = []
     trace = error.__traceback__
     while trace is not None:
         frames.append(f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}")
         trace = trace.tb_next
-    kind = "failed" if isinstance(error, AgentError) else "has a bug"
-    return f"{name} {kind}: {type(error).__name__}: {error} at {' > '.join(frames[-6:])}"
+    log.line("ERROR", "supervisor", f"{name}: {type(error).__name__}: {error} (at {' > '.join(frames[-6:])})")
+    if not isinstance(error, AgentError):
+        raise SystemExit(EXIT_BUG)
 
 
 if __name__ == "__main__":

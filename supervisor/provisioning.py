@@ -5,18 +5,15 @@ Runs in the supervisor. It writes down each step before it is acted on, and neve
 before `validate` has compared it with facts.
 """
 
-import hashlib
 from collections.abc import Callable
 
 import msgspec
 
-from ipc.codec import encode
 from ipc.descriptors import close_all, read_sealed, sealed_memfd
-from ipc.errors import AgentError, CommitError, InputError
+from ipc.errors import AgentError, InputError
 from ipc.messages import (
     AccountFacts,
     CommitAccount,
-    CommitFailed,
     CommitHostName,
     CommitKeys,
     CommitPassword,
@@ -24,7 +21,6 @@ from ipc.messages import (
     CommitRootLock,
     CommitSshd,
     CommitSudo,
-    Committed,
     InputRefused,
     InstallHostKeys,
     MakeHostKeys,
@@ -52,9 +48,8 @@ from supervisor.records import (
     ProvisioningFailed,
     ProvisioningFinished,
     ReadyAccepted,
-    StepDone,
-    StepIntended,
 )
+from supervisor.steps import Steps
 
 MAX_CUSTOM_DATA_BYTES = 8 << 20
 MAX_PROBLEM_CHARACTERS = 2000
@@ -103,6 +98,7 @@ class Provisioning:
         self.done = False
         self._ = parts
         self._vm_id = vm_id
+        self._steps = Steps(parts.fleet, parts.journal, parts.say, self._tell)
         self._paths = CommitPaths(
             parts.config[options.SUDOERS_DIR],
             parts.config[options.SSH_DIR],
@@ -121,9 +117,7 @@ class Provisioning:
             return
         try:
             if marker is not None and self._vm_id != UNKNOWN_VM and not facts.same_vm(marker, self._vm_id):
-                part.say(
-                    "warning", "provisioning", f"this disk was provisioned as VM {marker!r}, now it is {self._vm_id}"
-                )
+                part.say("warning", "provisioning", f"this disk was made for VM {marker!r}, now it is in {self._vm_id}")
                 part.journal.append(ProvisioningFinished(self._vm_id))
                 finished = True
             self._write_marker()
@@ -143,11 +137,12 @@ class Provisioning:
     async def _provision(self) -> None:
         part = self._
         part.table.advance("provisioning")
-        part.journal.append(ProvisioningBegun(self._vm_id))
         contact = part.loop.start("contact", self._announce())
         transport_key = part.loop.start("transport key", self._make_transport_key())
         host_keys = part.loop.start("host keys", self._make_host_keys())
         try:
+            # On disk before any of the tasks above runs: they begin with the first wait.
+            part.journal.append(ProvisioningBegun(self._vm_id))
             medium = await self._read_medium()
             self._tell("waits for the host")
             await contact
@@ -156,9 +151,10 @@ class Provisioning:
             await part.loop.all(transport_key, host_keys)
             await self._install_host_keys()
             self._finish(medium)
-            await self._report_ready()
         except AgentError as error:
             await self._fail(error, contact, transport_key, host_keys)
+        else:
+            await self._report_ready()
 
     async def _announce(self) -> None:
         """Find the host and tell it that provisioning starts."""
@@ -189,7 +185,7 @@ class Provisioning:
             if order is not None:
                 step, kind = STEPS[type(order)]
                 path = f" {order.path}" if isinstance(order, CommitKeys) else ""
-                await self._commit(f"{step}{path}", kind, order)
+                await self._steps.take(f"{step}{path}", kind, order)
         if custom_data is not None:
             write_whole(f"{self._.layout.lib}/{CUSTOM_DATA}", custom_data, PRIVATE)
             self._.say("info", "provisioning", f"custom data stored, {len(custom_data)} bytes")
@@ -223,24 +219,6 @@ class Provisioning:
             raise InputError("provisioning worker", "its plan is not complete")
         return proposals, custom_data
 
-    async def _commit(self, step: str, kind: str, request: Message) -> Committed | None:
-        """One step, once: written down, done, written down. None when an earlier start has done it."""
-        digest = hashlib.sha256(encode(request, 0)).hexdigest()
-        known = self._.journal.state.steps.get(step)
-        if known is not None and known.done and known.digest == digest:
-            return None
-        self._tell(step)
-        self._.journal.append(StepIntended(step, digest))
-        answer = (await self._.fleet.do(kind, request, final=(Committed,)))[-1][0]
-        if isinstance(answer, CommitFailed):
-            raise CommitError(f"{step}: {answer.problem}", changed=answer.changed)
-        if not isinstance(answer, Committed):
-            raise CommitError(f"{step}: {type(answer).__name__} came back")
-        self._.journal.append(StepDone(step, digest))
-        paths = ", ".join(f"{change.path} {change.mode:04o}" for change in answer.changes)
-        self._.say("info", "provisioning", " | ".join(part for part in (f"{step}: done", answer.fact, paths) if part))
-        return answer
-
     async def _make_transport_key(self) -> None:
         if await self._.credentials.ensure():
             self._.say("info", "supervisor", "transport key made")
@@ -250,14 +228,14 @@ class Provisioning:
         if not self._.config[options.REGENERATE_HOST_KEYS] or self._.journal.state.fingerprint:
             return
         key_type = self._.config[options.HOST_KEY_TYPE]
-        await self._commit("host keys made", "host-keys", MakeHostKeys(key_type, self._staging))
+        await self._steps.take("host keys made", "host-keys", MakeHostKeys(key_type, self._staging))
         self._.journal.append(HostKeysStaged(self._staging))
 
     async def _install_host_keys(self) -> None:
         if not self._.journal.state.staged:
             return
         request = InstallHostKeys(self._staging, self._paths.ssh_dir)
-        committed = await self._commit("host keys in place", "host-keys", request)
+        committed = await self._steps.take("host keys in place", "host-keys", request)
         self._.journal.append(HostKeysInstalled(committed.fact if committed is not None else "unknown"))
 
     def _finish(self, medium: Medium) -> None:
@@ -273,21 +251,30 @@ class Provisioning:
             write_whole(path, self._vm_id.encode(), PRIVATE)
 
     async def _report_ready(self) -> None:
+        """Tell the host; it may take hours to accept, and then the next start tells it again."""
         self._tell("reports Ready")
-        await self._.contact.report("Ready")
-        self._.journal.append(ReadyAccepted())
-        self._.say("info", "host", "accepted Ready")
+        try:
+            await self._.contact.report("Ready")
+            self._.say("info", "host", "accepted Ready")
+            self._.journal.append(ReadyAccepted())
+        except AgentError as error:
+            self._.say("error", "host", f"provisioned, but Ready is not reported or not noted: {error}")
+            self._tell(f"done, but {error}")
+        else:
+            self._done("done")
         self._.table.advance("steady")
-        self._done("done")
 
     async def _fail(self, error: AgentError, *tasks: Promise[None]) -> None:
         """Say what went wrong, here and to the host; the next start tries again."""
         problem = str(error)
         self.text = f"failed: {problem}"
         self._.say("error", "provisioning", f"failed: {problem}; the next start tries again")
-        self._.journal.append(ProvisioningFailed(problem[:MAX_PROBLEM_CHARACTERS]))
         for task in tasks:
             await self._.loop.settled(task)
+        try:
+            self._.journal.append(ProvisioningFailed(problem[:MAX_PROBLEM_CHARACTERS]))
+        except AgentError as unwritten:
+            self._.say("error", "journal", str(unwritten))
         try:
             await self._.contact.report("NotReady", "ProvisioningFailed", problem)
             self._.say("info", "host", "accepted NotReady (ProvisioningFailed)")

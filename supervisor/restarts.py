@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns when a process that died is started again: at once, then later and later. Pure; spawner and supervisor use it."""
+"""Owns when a process that died is started again: at once, then later and later. Pure; both root processes use it."""
 
 from collections import deque
 from collections.abc import Callable

@@ -13,7 +13,8 @@ from functools import partial
 from ipc.channel import Channel
 from ipc.errors import ChannelClosed
 from ipc.messages import Verification, VerifyWorker, WorkerReady
-from policy.profile import Compiled, Profile
+from ipc.provided import Main, Provided
+from policy.profile import Profile
 from supervisor.kernel_view import credential_mismatches, read, status_fields
 
 NAMESPACE_FILES = {
@@ -28,9 +29,9 @@ NAMESPACE_FILES = {
 MAX_MISMATCHES = 64
 
 
-def prepare(policies: Mapping[str, Compiled]) -> Callable[[Channel, Callable[[], None]], None]:
-    """The worker's main function, with the spawner's own policies: asked for before confinement, it reads no file."""
-    return partial(main, {kind: compiled.profile for kind, compiled in policies.items()})
+def prepare(provided: Provided) -> Main:
+    """The worker's main function, with the spawner's own policies: nothing can be read from disk any more later."""
+    return partial(main, {kind: compiled.profile for kind, compiled in provided.policies.items()})
 
 
 def main(profiles: Mapping[str, Profile], channel: Channel, lock: Callable[[], None]) -> None:

@@ -8,15 +8,17 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ipc.channel import Channel, PacketChannel, Received, ZmqChannel
 from ipc.descriptors import close_all
 from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
-from ipc.records import Event
 from policy.profile import Profile
 from supervisor.dispatch import Table
 from supervisor.loop import Loop, Promise, Watched
+
+if TYPE_CHECKING:
+    from ipc.records import Event
 
 LOG_BYTES_A_READ = 8192
 

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 
 import msgspec
@@ -22,19 +22,18 @@ import msgspec
 from ipc.channel import Channel, PacketChannel
 from ipc.descriptors import sealed_memfd
 from ipc.errors import ConfinementError
+from ipc.provided import Main, Provided
 from policy.profile import Compiled
+from supervisor.exits import EXIT_BUG, EXIT_CONFINEMENT
 from supervisor.jail import seccomp, syscalls
+from supervisor.jail.beneath import open_beneath
 from supervisor.jail.cgroup import Group
 from supervisor.jail.confine import Confinement, confine
 
-EXIT_BUG = 70
-EXIT_CONFINEMENT = 71
 CHANNEL_SOCKET = "/channel/s"
 # The descriptors of every worker: 0 and 1 are /dev/null, 2 the log, 3 the packet socket, 4 an exec'd worker's filter.
 LOG, SIDE, FILTER, SPAWNER = 2, 3, 4, 5
 _OUT_OF_THE_WAY = 64
-
-Main = Callable[[Channel, Callable[[], None]], None]
 
 
 class Birth(msgspec.Struct, frozen=True):
@@ -93,7 +92,7 @@ def _become(birth: Birth) -> None:
         os.execve(python, [python, "-I", "-m", "supervisor.spawner.second_stage", profile.module], {})
     module = import_module(profile.module)
     # What a worker must know of the policies comes from the spawner's memory: nothing can be read after confinement.
-    main: Main = module.prepare(birth.policies) if hasattr(module, "prepare") else module.main
+    main: Main = module.prepare(Provided(birth.policies, open_beneath)) if hasattr(module, "prepare") else module.main
     confine(confinement)
     gc.enable()
     work(main, _channel(profile.transport), birth.compiled.locked_filter)

@@ -18,6 +18,7 @@ from ipc.errors import AgentError, ChannelClosed, ConfigError, ProtocolViolation
 from ipc.records import ORDER_BYTES, Event, Happened, Op, Order, pack_event, unpack_order
 from policy.load import load
 from policy.profile import Compiled
+from supervisor.exits import EXIT_CONFIG
 from supervisor.jail import cgroup
 from supervisor.jail.confine import missing_mechanisms
 from supervisor.layout import Layout
@@ -49,7 +50,7 @@ class _Spawner:
     def __init__(self, policies: dict[str, Compiled], config_path: str) -> None:
         self._policies = policies
         self._config_path = config_path
-        self._restarts = Restarts(Intensity(), random.random)
+        self._restarts = Restarts(Intensity(), random.random)  # noqa: S311 - spreads restarts, guards nothing
         self._stopping = False
         self._wake = _signal_pipe()
         tree = cgroup.prepare()
@@ -62,6 +63,7 @@ class _Spawner:
         self._children = Children(policies, Layout(), tree, missing_mechanisms())
 
     def run(self) -> int:
+        """Serve until told to stop or the supervisor can't be kept alive; the exit status."""
         while True:
             ready = self._wait()
             if self._wake in ready:
@@ -72,12 +74,19 @@ class _Spawner:
             if self._resident.channel.fileno() in ready:
                 self._obey()
             if self._resident.pidfd in ready:
-                status = self._resident.reap()
-                self._children.kill_all()
-                if self._stopping:
-                    return 0
-                if not self._restart(status):
-                    return 1
+                status = self._after_death()
+                if status is not None:
+                    return status
+
+    def _after_death(self) -> int | None:
+        """The supervisor is gone: so are its workers, and then it is started again; else the exit status."""
+        code = os.waitstatus_to_exitcode(self._resident.reap())
+        self._children.kill_all()
+        if self._stopping:
+            return 0
+        if code == EXIT_CONFIG:
+            return EXIT_CONFIG
+        return None if self._restart(code) else 1
 
     def _wait(self) -> set[int]:
         poller = select.poll()
@@ -133,16 +142,16 @@ class _Spawner:
         _say(f"the supervisor sent no valid order ({error}): it is restarted")
         self._resident.kill()
 
-    def _restart(self, status: int) -> bool:
+    def _restart(self, code: int) -> bool:
         """Start the supervisor again after its death; False when that happens too often."""
         wait = self._restarts.died(time.monotonic())
-        code = os.waitstatus_to_exitcode(status)
         if self._restarts.degraded:
             _say(f"the supervisor ended with {code} and keeps dying: giving up, the service manager decides")
             return False
         _say(f"the supervisor ended with {code}: starting it again" + (f" in {wait:.1f} s" if wait else ""))
-        if wait:
-            select.select([self._wake], [], [], wait)
+        if wait and select.select([self._wake], [], [], wait)[0]:
+            # A signal meanwhile: only one that stops the service ever comes here.
+            return False
         self._resident = Resident(self._policies["supervisor"], self._config_path)
         return True
 

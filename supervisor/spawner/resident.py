@@ -13,10 +13,10 @@ import traceback
 from ipc.channel import packet_pair
 from ipc.errors import ConfinementError
 from policy.profile import Compiled
+from supervisor.exits import EXIT_CONFINEMENT
 from supervisor.jail import syscalls
 from supervisor.jail.confine import confine_resident
 
-EXIT_CONFINEMENT = 71
 SPAWNER_FD = 3
 
 

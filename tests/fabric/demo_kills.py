@@ -47,7 +47,7 @@ def kill_one(page: Page, victim: Victim, wanted: Wanted) -> None:
         try:
             hit = strike(scene, unit.agent, victim)
             struck = time.monotonic()
-            until("Ready", lambda: unit.keep_running() and scene.is_ready(), READY_WITHIN_S, every_s=0.005)
+            until("Ready", lambda: unit.keep_running() and scene.is_ready(), READY_WITHIN_S)
             took = time.monotonic() - struck
             wrong = [f"{check.what} ({check.found})" for check in judge(scene, wanted) if not check.right]
             found = f"{hit}; Ready {took:.2f} s later, {unit.starts} start{'s' if unit.starts > 1 else ''} of the unit"
@@ -103,4 +103,4 @@ def strike(scene: Scene, agent: subprocess.Popen[bytes], victim: Victim) -> str:
                 return f"killed while {name} was at work"
         return ""
 
-    return until(f"{victim.moment[:-1]} at work", hit, HIT_WITHIN_S, every_s=0.0005)
+    return until(f"{victim.moment[:-1]} at work", hit, HIT_WITHIN_S, every_s=0.002)

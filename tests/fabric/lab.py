@@ -27,7 +27,11 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 VM_ID = "2F8A7C41-5B6D-4E90-9A3B-7C1D2E4F6A80"
 MACHINE_ID = "5f0c1b7e2d9a4c3f8e6b7a1d2c3e4f50"
-JOIN = 'until [ "$1" = -- ]; do mkdir -p "$1"; echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
+# Join the cgroups, made when they aren't there yet, then become the command.
+JOIN = (
+    'until [ "$1" = -- ]; do [ -d "$1" ] || mkdir "$1"; echo 0 >"$1/cgroup.procs" || exit 125; shift; done; '
+    'shift; exec "$@"'
+)
 # Any of: a pipe's end, an open file, subprocess.PIPE and its like.
 Stream = int | IO[Any] | None
 

@@ -196,17 +196,13 @@ def children_of(pid: int) -> list[int]:
 
 def spawner_pid(agent: subprocess.Popen[bytes]) -> int:
     """The agent's first process, as the host numbers it."""
-    # Before that, what joins the cgroups has children, too.
-    return until("the spawner", lambda: [p for p in children_of(agent.pid) if _words(p) & {str(AGENT), "supervisor"}])[
-        0
-    ]
+    # The shell that joins the cgroups before has children, too.
+    return until("the spawner", lambda: _children_with(agent.pid, {str(AGENT), "supervisor"}))[0]
 
 
 def supervisor_pid(agent: subprocess.Popen[bytes]) -> int:
     """The supervisor, as the host numbers it."""
-    return until(
-        "the supervisor", lambda: [p for p in children_of(spawner_pid(agent)) if "supervisor.main" in _words(p)]
-    )[0]
+    return until("the supervisor", lambda: _children_with(spawner_pid(agent), {"supervisor.main"}))[0]
 
 
 def kill_process(pid: int) -> bool:
@@ -216,6 +212,11 @@ def kill_process(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _children_with(pid: int, words: set[str]) -> list[int]:
+    """The children of `pid` that have one of `words` in their argument list."""
+    return [child for child in children_of(pid) if words & _words(child)]
 
 
 def _words(pid: int) -> set[str]:

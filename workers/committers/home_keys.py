@@ -2,18 +2,21 @@
 """Committer of SSH public keys below a home (provisioning.md 6). Becomes the account for good, then touches the home.
 
 It must never open anything below the home while it holds more rights than the account: every folder and file there is
-the account's to rearrange while this runs. Each path component is opened by name in the folder before it, never through
-a link, so nothing outside the home can be reached.
+the account's to rearrange while this runs. Each path component is opened by openat2 in the folder before it, beneath it
+and through no link, so nothing outside the home can be reached.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ipc.channel import Channel
 from ipc.errors import CommitError
 from ipc.messages import CommitKeys
+from ipc.provided import Main, OpenBeneath, Provided
 from workers.committers.commit import Workplace, serve
 
 FOLDER_MODE = 0o700
@@ -26,10 +29,10 @@ READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CL
 CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def place_keys(request: CommitKeys, work: Workplace) -> str:
+def place_keys(open_beneath: OpenBeneath, request: CommitKeys, work: Workplace) -> str:
     """Become the account, then add the keys that the file lacks, one line each."""
     become_account(request.uid, request.gid)
-    return write_keys(request, work)
+    return write_keys(request, work, open_beneath)
 
 
 def become_account(uid: int, gid: int) -> None:
@@ -48,7 +51,7 @@ def become_account(uid: int, gid: int) -> None:
         raise CommitError("capabilities outlived the change of uid")
 
 
-def write_keys(request: CommitKeys, work: Workplace) -> str:
+def write_keys(request: CommitKeys, work: Workplace, open_beneath: OpenBeneath) -> str:
     """Add the missing keys; runs with the account's rights only."""
     *folders, name = request.path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in (*folders, name)):
@@ -60,36 +63,38 @@ def write_keys(request: CommitKeys, work: Workplace) -> str:
     try:
         for part in folders:
             reached = f"{reached}/{part}"
-            inner = _enter(folder, part, reached, request.uid, work)
+            inner = _enter(folder, part, reached, work, open_beneath)
             os.close(folder)
             folder = inner
         if folders and stat.S_IMODE(os.fstat(folder).st_mode) != FOLDER_MODE:
             os.fchmod(folder, FOLDER_MODE)
             work.wrote(reached)
-        return _add_lines(folder, f"{reached}/{name}", request, work)
+        return _add_lines(folder, f"{reached}/{name}", request, work, open_beneath)
     finally:
         os.close(folder)
 
 
-def _enter(folder: int, part: str, reached: str, uid: int, work: Workplace) -> int:
+def _enter(folder: int, part: str, reached: str, work: Workplace, open_beneath: OpenBeneath) -> int:
     """The folder `part` in `folder`, made if missing."""
     try:
-        inner = os.open(part, FOLDER_FLAGS, dir_fd=folder)
+        inner = open_beneath(folder, part, FOLDER_FLAGS, 0)
     except FileNotFoundError:
         os.mkdir(part, FOLDER_MODE, dir_fd=folder)
         work.wrote(reached)
-        inner = os.open(part, FOLDER_FLAGS, dir_fd=folder)
-    except NotADirectoryError:
-        raise CommitError(f"{reached} is not a folder") from None
-    if os.fstat(inner).st_uid != uid:
+        inner = open_beneath(folder, part, FOLDER_FLAGS, 0)
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            raise CommitError(f"{reached} is not a folder") from None
+        raise
+    if os.fstat(inner).st_uid != os.getuid():
         os.close(inner)
         raise CommitError(f"{reached} belongs to another account")
     return inner
 
 
-def _add_lines(folder: int, path: str, request: CommitKeys, work: Workplace) -> str:
+def _add_lines(folder: int, path: str, request: CommitKeys, work: Workplace, open_beneath: OpenBeneath) -> str:
     name = path.rpartition("/")[2]
-    old = _read(folder, name, path, request.uid)
+    old = _read(folder, name, path, open_beneath)
     lines = old.decode("utf-8", "surrogateescape").splitlines()
     missing = [key for key in dict.fromkeys(request.keys) if key not in lines]
     if not missing:
@@ -99,7 +104,7 @@ def _add_lines(folder: int, path: str, request: CommitKeys, work: Workplace) -> 
     temporary = f".{name}.agent-supervisor"
     _remove(folder, temporary)
     try:
-        descriptor = os.open(temporary, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
+        descriptor = open_beneath(folder, temporary, CREATE_FLAGS, FILE_MODE)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -113,15 +118,19 @@ def _add_lines(folder: int, path: str, request: CommitKeys, work: Workplace) -> 
     return f"{len(missing)} of {len(request.keys)} keys added to {path}"
 
 
-def _read(folder: int, name: str, path: str, uid: int) -> bytes:
+def _read(folder: int, name: str, path: str, open_beneath: OpenBeneath) -> bytes:
     """The file's content; CommitError for one that is not simply the account's own file."""
     try:
-        descriptor = os.open(name, READ_FLAGS, dir_fd=folder)
+        descriptor = open_beneath(folder, name, READ_FLAGS, 0)
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CommitError(f"{path} is a link") from None
+        raise
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != uid:
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.getuid():
             raise CommitError(f"{path} is not a plain file of the account's own, or it has a second name")
         if status.st_size > LARGEST:
             raise CommitError(f"{path} is larger than {LARGEST} bytes")
@@ -135,6 +144,11 @@ def _remove(folder: int, name: str) -> None:
         return
 
 
-def main(channel: Channel, lock: Callable[[], None]) -> None:
+def prepare(provided: Provided) -> Main:
+    """The worker's main function, with the kernel's own way of opening a name in a folder and nowhere else."""
+    return partial(main, provided.open_beneath)
+
+
+def main(open_beneath: OpenBeneath, channel: Channel, lock: Callable[[], None]) -> None:
     """Worker entry (workers.runtime)."""
-    serve(channel, lock, {CommitKeys: place_keys})
+    serve(channel, lock, {CommitKeys: partial(place_keys, open_beneath)})

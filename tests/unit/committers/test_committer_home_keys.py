@@ -5,12 +5,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ipc.errors import CommitError
 from ipc.messages import CommitKeys
+from supervisor.jail.beneath import open_beneath
 from tests.unit.committers.apart import apart
 from workers.committers.commit import perform
 from workers.committers.home_keys import become_account, place_keys
@@ -54,7 +56,7 @@ def as_account(body: Callable[[], None]) -> None:
 def refused(what: CommitKeys, words: str) -> None:
     def body() -> None:
         with pytest.raises(CommitError, match=words) as failure:
-            perform(place_keys, what)
+            perform(partial(place_keys, open_beneath), what)
         assert not failure.value.changed
 
     as_account(body)
@@ -62,14 +64,14 @@ def refused(what: CommitKeys, words: str) -> None:
 
 def test_keys_are_added_once_by_the_account_itself(home: Path) -> None:
     def body() -> None:
-        changes = {change.path: change for change in perform(place_keys, request(home)).changes}
+        changes = {change.path: change for change in perform(partial(place_keys, open_beneath), request(home)).changes}
         assert {path: (each.mode, each.uid, each.gid) for path, each in changes.items()} == {
             f"{home}/.ssh": (0o700, UID, GID),
             f"{home}/{PATH}": (0o600, UID, GID),
         }
 
     def again() -> None:
-        assert perform(place_keys, request(home)).changes == ()
+        assert perform(partial(place_keys, open_beneath), request(home)).changes == ()
 
     as_account(body)
     as_account(again)
@@ -87,7 +89,7 @@ def test_old_keys_stay_and_a_missing_newline_is_made_good(home: Path) -> None:
 
 
 def _done(what: CommitKeys) -> None:
-    perform(place_keys, what)
+    perform(partial(place_keys, open_beneath), what)
 
 
 def test_becoming_the_account_leaves_no_way_back() -> None:
