@@ -133,7 +133,12 @@ class ZmqChannel(_Sequenced):
         return message, self._take_descriptors(announced)
 
     def close(self) -> None:
-        self.pair.close(linger=0 if self._peer_uid is not None else FAREWELL_MS)
+        if self._peer_uid is not None:
+            self.pair.close(linger=0)
+        else:
+            # A thread sends what is left, and only `term` waits for it: the worker's process ends right afterwards.
+            self.pair.close(linger=FAREWELL_MS)
+            self.pair.context.term()
         self._beside.close()
 
     def _wait(self, timeout_s: float | None) -> bool:
@@ -173,7 +178,7 @@ class ZmqChannel(_Sequenced):
 
 
 def connect(context: zmq.Context[zmq.Socket[bytes]], path: str, beside: socket.socket) -> ZmqChannel:
-    """A worker's end: connects to the supervisor's listening socket at `path`."""
+    """A worker's end: connects to the supervisor's listening socket at `path`. `context` is the channel's alone."""
     pair = context.socket(zmq.PAIR)
     _set_limits(pair)
     pair.setsockopt(zmq.LINGER, FAREWELL_MS)
@@ -195,11 +200,6 @@ def listen(
     pair.setsockopt(zmq.USE_FD, listener.detach())
     pair.bind(f"ipc://{path}")
     return ZmqChannel(pair, beside, peer_uid)
-
-
-def packet_pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected packet sockets, neither inherited by a new program."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def _set_limits(pair: zmq.Socket[bytes]) -> None:

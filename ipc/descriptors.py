@@ -89,3 +89,8 @@ def close_all(descriptors: Sequence[int]) -> None:
     """Close every one of `descriptors`."""
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def packet_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected packet sockets, neither inherited by a new program."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

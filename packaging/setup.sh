@@ -35,6 +35,8 @@ install() {
     say "installing: $*"
     # The lists may be absent (a fresh image) or stale (an old one): try, refresh, try again.
     apt_get install "$@" 2>/dev/null || { apt_get update && apt_get install "$@"; } || die "apt-get could not install: $*"
+    # The demo lists them: they are what a machine keeps of it.
+    printf '%s\n' "$@" >>.installed-packages
 }
 
 pip() { quietly .venv/bin/python -I -m pip --disable-pip-version-check --no-input "$@" || die "pip failed: pip $*"; }
@@ -127,7 +129,13 @@ policy() {
     fi
 }
 
+# Byte code beside the sources: every start of the agent would compile them anew where nothing may be written.
+byte_code() {
+    .venv/bin/python -I -m compileall -q ipc policy supervisor workers || die "the sources do not compile"
+}
+
 [ -f pyproject.toml ] || die "run me from the project's root (make setup)"
 packages
 environment
 policy
+byte_code

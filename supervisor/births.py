@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import zmq
 
-from ipc.channel import Channel, PacketChannel, listen, packet_pair
-from ipc.descriptors import close_all, receive_packet, send_packet
+from ipc.channel import Channel, PacketChannel, listen
+from ipc.descriptors import close_all, packet_pair, receive_packet, send_packet
 from ipc.errors import ChannelClosed, ProtocolViolation
 from ipc.records import EVENT_BYTES, Event, Happened, Op, Order, missing_names, pack_order, unpack_event
 from policy.profile import Profile

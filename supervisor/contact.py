@@ -40,11 +40,11 @@ class BadDocument(HostError):
 
 
 class Contact:
-    """What is known of the host's side, and the reports to it."""
+    """What is known of the host's side, and the reports to it; `trouble` is why `meet` has to begin anew, for `ps`."""
 
     def __init__(self, loop: Loop, fleet: Fleet, host: WireServer, say: Say) -> None:
         self.goal_state: GoalState | None = None
-        self.text = "not asked yet"
+        self.trouble = ""
         self._loop = loop
         self._fleet = fleet
         self._host = host
@@ -57,11 +57,11 @@ class Contact:
             try:
                 await self._check_version()
                 await self._await_role_instance()
-                self.text = "known"
+                self.trouble = ""
                 return
             except HostError as error:
-                self.text = f"{error}; asked again every {ROUND_PAUSE_S:g} s"
-                self._say("warning", "host", self.text)
+                self.trouble = f"{error}; asked again every {ROUND_PAUSE_S:g} s"
+                self._say("warning", "host", self.trouble)
                 await self._loop.sleep(ROUND_PAUSE_S)
 
     async def refresh(self) -> bool:

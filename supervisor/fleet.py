@@ -13,10 +13,10 @@ from ipc.messages import CommitFailed, InputRefused, Message, Verification, Veri
 from ipc.records import Happened, missing_names
 from policy.profile import Profile
 from supervisor.births import Births, Say
-from supervisor.kernel_view import mismatches
+from supervisor.kernel_view import GONE, mismatches
 from supervisor.loop import Loop, TimedOut
 from supervisor.restarts import Intensity, Restarts
-from supervisor.worker import Worker, WorkerDied, WorkerHung, WorkerViolation, exit_text
+from supervisor.worker import Worker, WorkerDied, WorkerHung, WorkerViolation
 
 START_PATIENCE_S = 10.0
 STACK_PATIENCE_S = 0.5
@@ -141,10 +141,8 @@ class Fleet:
             await self._end_hung(worker)
             raise WorkerHung(f"{worker.name} was not ready within {START_PATIENCE_S:g} s: killed") from None
         if not isinstance(message, WorkerReady) or descriptors:
-            raise self._violation(worker, [f"its first message was {type(message).__name__}"])
-        wrong = mismatches(worker.pid, worker.uid, worker.profile)
-        if wrong:
-            raise self._violation(worker, wrong)
+            raise WorkerViolation(f"{worker.name} began with {type(message).__name__}")
+        self._judge(worker, mismatches(worker.pid, worker.uid, worker.profile))
 
     async def _verify(self, worker: Worker, checker: Worker) -> None:
         await self._ready(checker)
@@ -152,14 +150,16 @@ class Fleet:
             VerifyWorker(worker.kind, worker.pid, worker.uid, missing_names(worker.missing)), (worker.pidfd,)
         )
         verdict, _ = await checker.receive(self._profiles["verifier"].lifetime.deadline_s)
-        if not isinstance(verdict, Verification) or verdict.mismatches:
-            wrong = list(verdict.mismatches) if isinstance(verdict, Verification) else ["not verified"]
-            if worker.exited.done:
-                raise WorkerDied(worker.name, exit_text(worker.exited.result().status))
-            raise self._violation(worker, wrong)
+        if not isinstance(verdict, Verification):
+            raise WorkerViolation(f"{checker.name} answered {type(verdict).__name__}")
+        self._judge(worker, list(verdict.mismatches))
 
-    def _violation(self, worker: Worker, wrong: list[str]) -> WorkerViolation:
-        return WorkerViolation(f"{worker.name} is not as its policy says: {'; '.join(wrong[:8])}")
+    def _judge(self, worker: Worker, wrong: list[str]) -> None:
+        """WorkerViolation for a worker that is not as its policy says, WorkerDied for one that is no more."""
+        if GONE in wrong:
+            raise WorkerDied(worker.name, "ended while it was looked at")
+        if wrong:
+            raise WorkerViolation(f"{worker.name} is not as its policy says: {'; '.join(wrong[:8])}")
 
     async def _end_hung(self, worker: Worker) -> None:
         """Have it write its stack to the log, then kill it."""

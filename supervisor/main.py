@@ -44,6 +44,8 @@ from supervisor.wire.host import WireServer
 
 SPAWNER_FD = 3
 JITTER = 0.2
+# Well below systemd's own patience with a service's start (90 s).
+READY_AT_LATEST_S = 30.0
 LEVELS = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "verbose": "VERBOSE"}
 
 
@@ -85,12 +87,17 @@ class Supervisor:
         self._listen()
         self._keep_watchdog()
         self.loop.start("main", self._live(), detached=True)
-        self.notifier.ready()
+        # Units ordered after ours, sshd above all, find keys and account made; but no boot hangs on a silent host.
+        self.loop.call_later(READY_AT_LATEST_S, self._tell_ready)
         self.loop.run()
+
+    def _tell_ready(self) -> None:
+        self.notifier.status(f"provisioning: {self.provisioning.text}")
+        self.notifier.ready()
 
     async def _live(self) -> None:
         await self.provisioning.run()
-        self.notifier.status(f"provisioning: {self.provisioning.text}")
+        self._tell_ready()
         await self.rounds.run()
 
     def _parts(self) -> Parts:

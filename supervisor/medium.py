@@ -58,10 +58,11 @@ class Finder:
                 medium = await self._read(device, problems)
                 if medium is not None:
                     return medium
-            if self._loop.clock.monotonic() >= ends:
+            left_s = ends - self._loop.clock.monotonic()
+            if left_s <= 0:
                 found = "; ".join(problems) or "there is none"
                 raise NoMedium(f"no provisioning medium ({self._sought}) within {patience_s:g} s: {found}")
-            await self._loop.sleep(READ_AGAIN_S if problems else LOOK_AGAIN_S)
+            await self._loop.sleep(min(left_s, READ_AGAIN_S if problems else LOOK_AGAIN_S))
 
     async def _read(self, device: str, problems: list[str]) -> Medium | None:
         """The medium in `device`, or None and a line in `problems`."""
@@ -89,7 +90,7 @@ class Finder:
             return _take(device, answer, attached)
         if not isinstance(answer, InputRefused):
             raise InputError(device, f"{type(answer).__name__} came back")
-        if answer.where.startswith(DOCUMENT):
+        if answer.where.startswith(f"{DOCUMENT}, "):
             raise InputError(f"{answer.where} on {device}", answer.problem)
         return f"{answer.where}: {answer.problem}"
 

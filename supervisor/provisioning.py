@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from ipc.descriptors import close_all, read_sealed, sealed_memfd
-from ipc.errors import AgentError, InputError
+from ipc.errors import AgentError, HostError, InputError
 from ipc.messages import (
     AccountFacts,
     CommitAccount,
@@ -20,6 +20,7 @@ from ipc.messages import (
     CommitPaths,
     CommitRootLock,
     CommitSshd,
+    CommitSshdReload,
     CommitSudo,
     InputRefused,
     InstallHostKeys,
@@ -137,9 +138,10 @@ class Provisioning:
     async def _provision(self) -> None:
         part = self._
         part.table.advance("provisioning")
-        contact = part.loop.start("contact", self._announce())
+        # Keys first: making them is the longest chain, everything else goes on beside it.
         transport_key = part.loop.start("transport key", self._make_transport_key())
         host_keys = part.loop.start("host keys", self._make_host_keys())
+        contact = part.loop.start("contact", self._announce())
         try:
             # On disk before any of the tasks above runs: they begin with the first wait.
             part.journal.append(ProvisioningBegun(self._vm_id))
@@ -150,6 +152,7 @@ class Provisioning:
             self._tell("waits for the keys")
             await part.loop.all(transport_key, host_keys)
             await self._install_host_keys()
+            await self._steps.take("sshd", "sshd-reload", CommitSshdReload())
             self._finish(medium)
         except AgentError as error:
             await self._fail(error, contact, transport_key, host_keys)
@@ -159,8 +162,11 @@ class Provisioning:
     async def _announce(self) -> None:
         """Find the host and tell it that provisioning starts."""
         await self._.contact.meet()
-        await self._.contact.report("NotReady", "Provisioning", "Starting")
-        self._.say("info", "host", "accepted NotReady (Provisioning, Starting)")
+        try:
+            await self._.contact.report("NotReady", "Provisioning", "Starting")
+            self._.say("info", "host", "accepted NotReady (Provisioning, Starting)")
+        except HostError as unheard:
+            self._.say("warning", "host", f"does not accept the report that provisioning starts: {unheard}")
 
     async def _read_medium(self) -> Medium:
         self._tell("looks for the medium")
@@ -213,7 +219,7 @@ class Provisioning:
             close_all([descriptor for _, attached in received for descriptor in attached])
         last = received[-1][0]
         if isinstance(last, InputRefused):
-            raise InputError(last.where, last.problem)
+            raise InputError(f"{OVF_COPY}, {last.where}", last.problem)
         proposals = [message for message, _ in received[:-1]]
         if not isinstance(last, PlanComplete) or last.proposals != len(proposals):
             raise InputError("provisioning worker", "its plan is not complete")

@@ -15,7 +15,7 @@ from ipc.errors import ChannelClosed
 from ipc.messages import Verification, VerifyWorker, WorkerReady
 from ipc.provided import Main, Provided
 from policy.profile import Profile
-from supervisor.kernel_view import credential_mismatches, read, status_fields
+from supervisor.kernel_view import GONE, credential_mismatches, read, status_fields
 
 NAMESPACE_FILES = {
     "mount": "mnt",
@@ -59,9 +59,9 @@ def verify(request: VerifyWorker, profile: Profile, pidfd: int) -> Verification:
             found += [f"thread {thread}: {text}" for text in _thread(f"{folder}/task/{thread}", request, profile)]
         found += _process(folder, request.uid, profile)
     except (FileNotFoundError, ProcessLookupError):
-        found.append("the process is gone")
+        found.append(GONE)
     if f"Pid:\t{request.pid}\n" not in read(f"/proc/self/fdinfo/{pidfd}"):
-        found.append("the process ended or is another one now")
+        found.append(GONE)
     return Verification(tuple(text[:1000] for text in found[:MAX_MISMATCHES]), len(threads))
 
 

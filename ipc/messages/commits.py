@@ -78,6 +78,10 @@ class CommitSshd(Message, frozen=True):
     paths: CommitPaths
 
 
+class CommitSshdReload(Message, frozen=True):
+    """To the sshd-reload committer: a running sshd reads its keys and settings anew."""
+
+
 class CommitKeys(Message, frozen=True):
     """To the home committer, which takes the account's uid and gid for good before it touches the home."""
 

@@ -58,6 +58,16 @@ def limit_to(names: frozenset[str]) -> None:
     syscalls.capset(kept, kept, kept)
 
 
+def narrow_to(names: frozenset[str]) -> None:
+    """Bounding, permitted and effective become `names`, which must hold setpcap; nothing is locked, so that children
+    can still take their own secure bits. For the spawner, which gives children what it has."""
+    kept = mask(names)
+    for capability in range(64):
+        if not kept >> capability & 1 and not _drop_from_bounding(capability):
+            break
+    syscalls.capset(kept, kept, 0)
+
+
 def no_new_privileges() -> None:
     """No execve gives more than the process has."""
     prctl.set_no_new_privs(1)

@@ -5,7 +5,6 @@ Runs in the child, between its fork and its first message. It must not continue 
 """
 
 import os
-import select
 from collections.abc import Callable
 
 import msgspec
@@ -16,6 +15,7 @@ from supervisor.jail import (
     capabilities,
     identity,
     landlock,
+    lifeline,
     mdwe,
     mounts,
     namespaces,
@@ -69,7 +69,7 @@ def confine(child: Confinement) -> None:
         capabilities.limit_to(profile.capability_names)
         step = "parent-death signal"
         # After the last change of credentials, which clears it; then once more look whether the parent died before.
-        _die_with(child.spawner)
+        lifeline.die_with(child.spawner)
         step = "no new privileges"
         capabilities.no_new_privileges()
         step = "landlock"
@@ -81,20 +81,6 @@ def confine(child: Confinement) -> None:
         capabilities.forbid_dump()
         step = "system calls"
         seccomp.load(child.compiled.startup_filter)
-    except OSError as error:
-        raise ConfinementError(step, str(error)) from None
-
-
-def confine_resident(compiled: Compiled, spawner: int) -> None:
-    """Leave the supervisor what its work needs, before its program starts: capabilities, secure bits, life with us."""
-    profile = compiled.profile
-    step = "capabilities"
-    try:
-        capabilities.limit_to(profile.capability_names)
-        step = "parent-death signal"
-        _die_with(spawner)
-        step = "no new privileges"
-        capabilities.no_new_privileges()
     except OSError as error:
         raise ConfinementError(step, str(error)) from None
 
@@ -120,16 +106,6 @@ def _survives(attempt: Callable[[], None]) -> bool:
         finally:
             os._exit(status)
     return os.waitpid(pid, 0)[1] == 0
-
-
-def _die_with(spawner: int) -> None:
-    """SIGKILL for this process when the spawner ends, also if it ended a moment ago."""
-    capabilities.die_with_parent()
-    poller = select.poll()
-    poller.register(spawner, select.POLLIN)
-    if poller.poll(0):
-        raise ConfinementError("parent-death signal", "the spawner is gone")
-    os.close(spawner)
 
 
 def _if_there(child: Confinement, mechanism: Callable[[], object]) -> None:

@@ -1,176 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the first process: starts the supervisor, then carries out its fixed records until it is told to stop.
+"""Owns the start of the first process: policies, cgroups, then the supervisor, and only then all that workers need.
 
-Runs as the spawner. It never opens a socket to anywhere, never reads what a worker says, and keeps no secret.
+Runs as the spawner. It imports next to nothing before the supervisor is under way: both start at the same time.
 """
 
-import gc
 import os
-import random
-import select
-import signal
-import socket
-import time
+from functools import partial
 from importlib import import_module
 
-from ipc.descriptors import close_all, receive_packet, send_packet
-from ipc.errors import AgentError, ChannelClosed, ConfigError, ProtocolViolation
-from ipc.records import ORDER_BYTES, Event, Happened, Op, Order, pack_event, unpack_order
+from ipc.errors import ConfigError
 from policy.load import load
-from policy.profile import Compiled
-from supervisor.exits import EXIT_CONFIG
-from supervisor.jail import cgroup
-from supervisor.jail.confine import missing_mechanisms
-from supervisor.layout import Layout
-from supervisor.restarts import Intensity, Restarts
-from supervisor.spawner.children import Children, Refused
-from supervisor.spawner.resident import Resident
-
-STOP_PATIENCE_S = 8.0
-# What every worker imports, so that a fork finds it ready; the supervisor is already starting meanwhile.
-COMMON_IMPORTS = ("zmq", "msgpack", "msgspec", "ipc.messages", "ipc.codec", "ipc.channel", "workers.runtime")
+from policy.profile import CompiledPolicy
+from supervisor.jail import capabilities, cgroup
+from supervisor.spawner.resident import Resident, say
 
 
 def run(config_path: str) -> int:
-    """Be the spawner until SIGTERM or SIGINT; the exit status is 0 then, and 1 when it had to give up."""
+    """Be the spawner until SIGTERM or SIGINT; the exit status is 0 then, 78 for settings that can't be used, else 1."""
     try:
-        policies = {compiled.profile.kind: compiled for compiled in load().programs}
-        _must_be_root()
-        return _Spawner(policies, config_path).run()
+        return serve(load(), config_path)
     except ConfigError as error:
-        _say(f"not started: {error}")
+        say(f"not started: {error}")
     except OSError as error:
-        _say(f"ended: {error}")
+        say(f"ended: {error}")
     return 1
 
 
-class _Spawner:
-    """The spawner's state: one supervisor, its children, and what wakes it."""
-
-    def __init__(self, policies: dict[str, Compiled], config_path: str) -> None:
-        self._policies = policies
-        self._config_path = config_path
-        self._restarts = Restarts(Intensity(), random.random)  # noqa: S311 - spreads restarts, guards nothing
-        self._stopping = False
-        self._wake = _signal_pipe()
-        tree = cgroup.prepare()
-        self._resident = Resident(policies["supervisor"], config_path)
-        for name in COMMON_IMPORTS:
-            import_module(name)
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        self._children = Children(policies, Layout(), tree, missing_mechanisms())
-
-    def run(self) -> int:
-        """Serve until told to stop or the supervisor can't be kept alive; the exit status."""
-        while True:
-            ready = self._wait()
-            if self._wake in ready:
-                self._take_signal()
-            for descriptor, serial in self._children.pidfds.items():
-                if descriptor in ready:
-                    self._tell(self._children.reap(serial))
-            if self._resident.channel.fileno() in ready:
-                self._obey()
-            if self._resident.pidfd in ready:
-                status = self._after_death()
-                if status is not None:
-                    return status
-
-    def _after_death(self) -> int | None:
-        """The supervisor is gone: so are its workers, and then it is started again; else the exit status."""
-        code = os.waitstatus_to_exitcode(self._resident.reap())
-        self._children.kill_all()
-        if self._stopping:
-            return 0
-        if code == EXIT_CONFIG:
-            return EXIT_CONFIG
-        return None if self._restart(code) else 1
-
-    def _wait(self) -> set[int]:
-        poller = select.poll()
-        for descriptor in (self._wake, self._resident.channel.fileno(), self._resident.pidfd, *self._children.pidfds):
-            poller.register(descriptor, select.POLLIN)
-        return {descriptor for descriptor, _ in poller.poll()}
-
-    def _take_signal(self) -> None:
-        for number in os.read(self._wake, 64):
-            if number == signal.SIGALRM:
-                self._resident.kill()
-            elif number in (signal.SIGTERM, signal.SIGINT) and not self._stopping:
-                self._stopping = True
-                self._resident.ask_to_stop()
-                signal.setitimer(signal.ITIMER_REAL, STOP_PATIENCE_S)
-
-    def _obey(self) -> None:
-        """Carry out one record. A supervisor that sends anything else is broken: it is killed and started anew."""
-        try:
-            packet, descriptors = receive_packet(self._resident.channel, ORDER_BYTES + 1)
-        except ChannelClosed:
-            self._resident.kill()
-            return
-        except ProtocolViolation as error:
-            self._punish(error)
-            return
-        try:
-            order = unpack_order(packet)
-            if order.op is Op.START:
-                self._start(order, descriptors)
-            else:
-                self._children.signal(order)
-        except ProtocolViolation as error:
-            self._punish(error)
-        finally:
-            close_all(descriptors)
-
-    def _start(self, order: Order, descriptors: tuple[int, ...]) -> None:
-        try:
-            event, pidfd = self._children.start(order, descriptors)
-        except (Refused, AgentError, OSError) as error:
-            self._tell(Event(Happened.REFUSED, order.serial, text=f"{order.kind}: {error}"))
-            return
-        self._tell(event, (pidfd,))
-
-    def _tell(self, event: Event, descriptors: tuple[int, ...] = ()) -> None:
-        try:
-            send_packet(self._resident.channel, pack_event(event), descriptors)
-        except ChannelClosed:
-            self._resident.kill()
-
-    def _punish(self, error: ProtocolViolation) -> None:
-        _say(f"the supervisor sent no valid order ({error}): it is restarted")
-        self._resident.kill()
-
-    def _restart(self, code: int) -> bool:
-        """Start the supervisor again after its death; False when that happens too often."""
-        wait = self._restarts.died(time.monotonic())
-        if self._restarts.degraded:
-            _say(f"the supervisor ended with {code} and keeps dying: giving up, the service manager decides")
-            return False
-        _say(f"the supervisor ended with {code}: starting it again" + (f" in {wait:.1f} s" if wait else ""))
-        if wait and select.select([self._wake], [], [], wait)[0]:
-            # A signal meanwhile: only one that stops the service ever comes here.
-            return False
-        self._resident = Resident(self._policies["supervisor"], self._config_path)
-        return True
-
-
-def _signal_pipe() -> int:
-    """A descriptor that has a byte for every signal that this process acts on."""
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-        signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.set_wakeup_fd(writer.detach())
-    return reader.detach()
-
-
-def _must_be_root() -> None:
+def serve(policy: CompiledPolicy, config_path: str) -> int:
+    """Be the spawner of these policies, as `run` says; ConfigError when not root, OSError from the kernel."""
     if os.geteuid() != 0:
         raise ConfigError("agent-supervisor run", "needs root: it confines others and gives its own privileges away")
-
-
-def _say(text: str) -> None:
-    os.write(2, f"agent-supervisor: {text}\n".encode())
+    policies = {compiled.profile.kind: compiled for compiled in policy.programs}
+    # Before the first child: with cgroup version 2 this process moves, and its children must be born where it is.
+    tree = cgroup.prepare()
+    capabilities.narrow_to(policies["spawner"].profile.capability_names)
+    begin = partial(Resident, policies["supervisor"], config_path)
+    resident = begin()
+    service = import_module("supervisor.spawner.service")
+    status: int = service.Service(policies, tree, begin, resident).run()
+    return status

@@ -10,12 +10,12 @@ import socket
 import sys
 import traceback
 
-from ipc.channel import packet_pair
+from ipc.descriptors import packet_pair
 from ipc.errors import ConfinementError
 from policy.profile import Compiled
 from supervisor.exits import EXIT_CONFINEMENT
 from supervisor.jail import syscalls
-from supervisor.jail.confine import confine_resident
+from supervisor.jail.resident import confine_resident
 
 SPAWNER_FD = 3
 
@@ -58,11 +58,11 @@ class Resident:
             syscalls.close_range(SPAWNER_FD + 2, 0xFFFFFFFF)
             os.chdir("/")
             os.umask(0o077)
-            confine_resident(self._compiled, spawner)
+            confine_resident(self._compiled.profile, spawner)
             python = sys.executable
-            os.execve(python, [python, "-I", "-m", "supervisor.main", self._config_path], environment)
+            os.execve(python, [python, "-I", "-m", self._compiled.profile.module, self._config_path], environment)
         except (OSError, ConfinementError) as error:
-            os.write(2, f"agent-supervisor: the supervisor can't be started: {error}\n".encode())
+            say(f"the supervisor can't be started: {error}")
         finally:
             if sys.exc_info()[0] is not None:
                 traceback.print_exc()
@@ -71,3 +71,8 @@ class Resident:
 
 # What systemd tells a service through its environment; nothing else is passed on.
 PASSED_ON = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "INVOCATION_ID")
+
+
+def say(text: str) -> None:
+    """One line of the spawner's own, which has no log sink."""
+    os.write(2, f"agent-supervisor: {text}\n".encode())

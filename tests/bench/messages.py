@@ -13,8 +13,9 @@ from pathlib import Path
 
 import zmq
 
-from ipc.channel import PacketChannel, ZmqChannel, connect, listen, packet_pair
+from ipc.channel import PacketChannel, ZmqChannel, connect, listen
 from ipc.codec import encode
+from ipc.descriptors import packet_pair
 from ipc.errors import AgentError
 from ipc.messages import Ping, Pong, WorkerReady
 from tests.bench.samples import Budget, Row, in_unit, quantile, timed

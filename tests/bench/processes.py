@@ -3,8 +3,10 @@
 
 Needs root for processes of other users. A process that ends while it is looked at counts as nothing."""
 
+import array
 import os
 import select
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,11 @@ from pathlib import Path
 PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Fields of /proc/PID/stat after the program's name, counted from `state`: proc(5) numbers them from 3.
-_PPID, _CHILD_FAULTS, _UTIME, _STIME, _CHILD_UTIME, _CHILD_STIME = 1, 8, 11, 12, 13, 14
+_PPID, _CHILD_FAULTS, _UTIME, _STIME, _CHILD_UTIME, _CHILD_STIME, _STARTED = 1, 8, 11, 12, 13, 14, 19
+# /proc/PID/pagemap: eight bytes a page; a page that is there has its frame's number in the low bits.
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_ENTRY, _PRESENT, _FRAME = 8, 1 << 63, (1 << 55) - 1
+_USER_SPACE_ENDS = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,25 @@ def pss_mib(pids: Iterable[int]) -> float:
 def rss_mib(pid: int) -> float:
     """Resident set size of one process, MiB."""
     return _kib(_read(pid, "status"), "VmRSS:") / 1024
+
+
+def distinct_mib(pids: Iterable[int]) -> float:
+    """Resident memory of all together with each page counted once, MiB, whoever else has it mapped."""
+    return len(frozenset[int]().union(*map(_frames, pids))) * _PAGE / 2**20
+
+
+def program_name(pid: int) -> str:
+    """What the kernel calls the program that the process runs; "" when it is gone."""
+    return _read(pid, "comm").strip()
+
+
+def started_at(pid: int) -> float:
+    """When the process began, on the monotonic clock, up to 10 ms early; ProcessLookupError when it is gone."""
+    fields = _stat(pid)
+    if not fields:
+        raise ProcessLookupError(f"process {pid} is gone")
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return int(fields[_STARTED]) / _TICKS - suspended
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -132,6 +157,22 @@ def _cpu_of(pid: int) -> float:
     if precise:
         return reaped + sum(precise) / 1e9
     return reaped + (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
+
+
+def _frames(pid: int) -> set[int]:
+    """The numbers of the page frames that the process has in memory."""
+    frames: set[int] = set()
+    try:
+        with (PROC / str(pid) / "pagemap").open("rb", buffering=0) as pagemap:
+            for line in _read(pid, "maps").splitlines():
+                start, end = (int(bound, 16) for bound in line.split(maxsplit=1)[0].split("-"))
+                if end <= _USER_SPACE_ENDS:
+                    pagemap.seek(start // _PAGE * _ENTRY)
+                    entries = array.array("Q", pagemap.read((end - start) // _PAGE * _ENTRY))
+                    frames.update(entry & _FRAME for entry in entries if entry & _PRESENT)
+    except OSError:
+        return set()
+    return frames - {0}
 
 
 def _stat(pid: int) -> list[str]:

@@ -39,9 +39,7 @@ def main() -> int:
     page.line(f"{before.count()} facts noted: accounts, /etc, host name, mounts, cgroups, loop devices, network, homes")
     wanted = Wanted()
     with Lab(image_files(), hostname="localhost") as lab:
-        went_well = first_boot(page, Scene(lab), wanted)
-        if wants_shell:
-            leave_shell(page, lab)
+        went_well = first_boot(page, Scene(lab), wanted, wants_shell=wants_shell)
     page.heading("kill -9 of each process, one VM each")
     for victim in demo_kills.VICTIMS if went_well else ():
         demo_kills.kill_one(page, victim, wanted)
@@ -53,7 +51,7 @@ def main() -> int:
     return page.verdict()
 
 
-def first_boot(page: Page, scene: Scene, wanted: Wanted) -> bool:
+def first_boot(page: Page, scene: Scene, wanted: Wanted, *, wants_shell: bool) -> bool:
     """Boot once, watch, look at what came of it; whether the host got its Ready."""
     image = wanted.medium("udf")
     page.heading("A VM with an emulated Azure host at 168.63.129.16")
@@ -85,11 +83,18 @@ def first_boot(page: Page, scene: Scene, wanted: Wanted) -> bool:
     for change in scene.lab.changed():
         mode, owner = (stat.filemode(change.mode), f"{change.uid}:{change.gid}") if change.mode else ("", "")
         page.line(f"{change.kind:8}  {mode:10}  {owner:11}  {change.path}")
+    if wants_shell:
+        leave_shell(page, scene.lab)
+    end(page, scene, agent)
+    return ready
+
+
+def end(page: Page, scene: Scene, agent: subprocess.Popen[bytes]) -> None:
+    """End the agent as its unit would."""
     page.heading("Its end")
     page.check("SIGTERM ends it", scene.stop_agent(agent) == 0, f"status {agent.returncode}")
     left = [p for p in scene.lab.processes() if any("supervisor" in word for word in p.argv)]
     page.check("no process of it is left", not left, ", ".join(p.name for p in left) or "none")
-    return ready
 
 
 def leave_shell(page: Page, lab: Lab) -> None:
@@ -120,7 +125,7 @@ def compare(page: Page, before: HostState) -> None:
 
 def tell_packages(page: Page) -> None:
     """What the set-up leaves on the machine."""
-    noted = PROJECT / ".venv/system-packages"
+    noted = PROJECT / ".installed-packages"
     names = noted.read_text().split() if noted.exists() else []
     page.line(f"system packages that set-up installed: {' '.join(names) or 'none'}")
     listing = subprocess.run(

@@ -14,6 +14,7 @@ from tests.fabric import cgroups
 
 # Written by programs of the host itself while it lives, whether or not anything of ours runs.
 VOLATILE = frozenset({"/etc/mtab", "/etc/resolv.conf", "/etc/ld.so.cache"})
+LEFT_CGROUPS = "left cgroups"
 AGENT_FOLDERS = ("/var/lib/waagent", "/var/lib/agent-supervisor", "/run/agent-supervisor", "/etc/agent-supervisor")
 
 
@@ -24,11 +25,11 @@ class HostState:
     topics: dict[str, dict[str, str]]
 
     def differences(self, later: "HostState") -> list[str]:
-        """One line for every fact that is new, gone or other in `later`."""
+        """One line for every fact that is new, gone or other in `later`; of left cgroups those that are new."""
         lines = []
         for topic, before in self.topics.items():
             after = later.topics.get(topic, {})
-            for name in sorted(before.keys() | after.keys()):
+            for name in sorted(before.keys() | after.keys() if topic != LEFT_CGROUPS else after.keys()):
                 if before.get(name) != after.get(name):
                     lines.append(f"{topic}: {name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}")
         return lines
@@ -45,7 +46,7 @@ def snapshot() -> HostState:
             "accounts": dict(_contents("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid")),
             "host name": {"kernel": socket.gethostname()},
             "mounts": dict(_mounts()),
-            "cgroups": dict(_cgroups()),
+            LEFT_CGROUPS: dict(_left_cgroups()),
             "loop devices": dict(_loop_devices()),
             "network": dict(_network()),
             "/etc": dict(_tree(Path("/etc"))),
@@ -67,14 +68,28 @@ def _mounts() -> Iterator[tuple[str, str]]:
         yield f"{fields[4]} #{fields[0]}", " ".join(fields[3:])
 
 
-def _cgroups() -> Iterator[tuple[str, str]]:
-    """Every cgroup below ours, and every lab's; but for labs that still run, of others."""
+def _left_cgroups() -> Iterator[tuple[str, str]]:
+    """Cgroups below ours that nobody uses, and labs' whose keeper is gone. Others come and go with others' work."""
     for hierarchy in cgroups.hierarchies():
         below = {Path(folder) for folder, _, _ in os.walk(hierarchy.own)}
         below |= set(cgroups.parent_of_lab(hierarchy).glob(f"{cgroups.PREFIX}-*"))
         for folder in below:
-            if not any(cgroups.is_live_lab(part) for part in folder.parts):
+            is_labs = any(part.startswith(cgroups.PREFIX) for part in folder.parts)
+            is_live = any(cgroups.is_live_lab(part) for part in folder.parts)
+            if not is_live and (is_labs or not _is_used(folder)):
                 yield str(folder), "present"
+
+
+def _is_used(cgroup: Path) -> bool:
+    """Is there a process in it or below it?"""
+    return any(_text(Path(folder, "cgroup.procs")) for folder, _, _ in os.walk(cgroup))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _loop_devices() -> Iterator[tuple[str, str]]:

@@ -196,13 +196,13 @@ def children_of(pid: int) -> list[int]:
 
 def spawner_pid(agent: subprocess.Popen[bytes]) -> int:
     """The agent's first process, as the host numbers it."""
-    # The shell that joins the cgroups before has children, too.
-    return until("the spawner", lambda: _children_with(agent.pid, {str(AGENT), "supervisor"}))[0]
+    # The shell that joins the cgroups has children, too: only nsenter's is the one that becomes the agent.
+    return until("the spawner", lambda: _nsenters_children(agent.pid))[0]
 
 
 def supervisor_pid(agent: subprocess.Popen[bytes]) -> int:
     """The supervisor, as the host numbers it."""
-    return until("the supervisor", lambda: _children_with(spawner_pid(agent), {"supervisor.main"}))[0]
+    return until("the supervisor", lambda: _supervisors(spawner_pid(agent)))[0]
 
 
 def kill_process(pid: int) -> bool:
@@ -214,14 +214,17 @@ def kill_process(pid: int) -> bool:
     return True
 
 
-def _children_with(pid: int, words: set[str]) -> list[int]:
-    """The children of `pid` that have one of `words` in their argument list."""
-    return [child for child in children_of(pid) if words & _words(child)]
+def _nsenters_children(pid: int) -> list[int]:
+    return children_of(pid) if _words(pid)[:1] == ["nsenter"] else []
 
 
-def _words(pid: int) -> set[str]:
+def _supervisors(spawner: int) -> list[int]:
+    return [child for child in children_of(spawner) if "supervisor.main" in _words(child)]
+
+
+def _words(pid: int) -> list[str]:
     """The process's argument list; empty when it is gone."""
     try:
-        return set(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0"))
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return set()
+        return []

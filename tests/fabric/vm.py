@@ -7,9 +7,12 @@ Runs in tests, outside the lab. It steers only what the scene can steer, and jud
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -25,8 +28,15 @@ from tests.fabric.waiting import until
 # One key, quickly made; and no long wait for a medium that never comes.
 QUICK = CONFIG.replace(b"Type=auto", b"Type=ed25519") + b"Provisioning.MediaTimeout=1\n"
 # What a first boot may write before it has read and checked everything: the agent's own, and keys that are not in force.
-ITS_OWN = ("/var/lib/agent-supervisor", "/var/lib/waagent", "/var/log/waagent.log", "/etc/ssh/.agent-supervisor-host-keys")
+ITS_OWN = (
+    "/var/lib/agent-supervisor",
+    "/var/lib/waagent",
+    "/var/log/waagent.log",
+    "/etc/ssh/.agent-supervisor-host-keys",
+)
 PS_WITHIN_S = 1.0
+AT_A_TIME = 3
+C = TypeVar("C")
 
 
 @dataclass
@@ -55,7 +65,8 @@ class Vm:
         self.agents.append(self.scene.start_agent(*options))
 
     def residents(self) -> tuple[int, int]:
-        """Spawner and supervisor, as the host numbers them."""
+        """Spawner and supervisor, as the host numbers them, once there is somebody to ask."""
+        until("an agent that answers", self.ps_or_none)
         return spawner_pid(self.agent), supervisor_pid(self.agent)
 
     def ps(self) -> Snapshot:
@@ -121,6 +132,7 @@ def booted(
     """A VM whose host listens (unless not `host`), with its agent still to be started; ended whatever happens."""
     with Lab(image_files(config)) as lab:
         vm = Vm(Scene(lab), wanted or Wanted())
+        lab.output("mkdir", "-p", str(Path(AGENT_LOG).parent))
         if host:
             vm.scene.start_host(*faults)
         vm.before = frozenset(process.pid for process in lab.processes())
@@ -129,3 +141,17 @@ def booted(
         except AssertionError as error:
             error.add_note(vm.scene.log() if vm.agents else "the agent was not started")
             raise
+
+
+class Ahead(Generic[C]):
+    """Runs `play` for every case, some at a time: most of a case is waiting. `check` raises what its case raised."""
+
+    def __init__(self, cases: Iterable[C], play: Callable[[C], None]) -> None:
+        self._pool = ThreadPoolExecutor(AT_A_TIME)
+        self._games = {case: self._pool.submit(play, case) for case in cases}
+
+    def check(self, case: C) -> None:
+        self._games[case].result()
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)

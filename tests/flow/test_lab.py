@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fabric import cgroups
-from tests.fabric.host_state import HostState, snapshot
+from tests.fabric.host_state import LEFT_CGROUPS, HostState, snapshot
 from tests.fabric.lab import PROJECT, Lab, PlacedFile
 from tests.fabric.overlay import Change
 from tests.fabric.waiting import until
@@ -41,7 +41,7 @@ def is_same_machine(before: HostState) -> bool:
 
     def ours() -> list[str]:
         lines = before.differences(snapshot())
-        return [line for line in lines if cgroups.PREFIX in line or not line.startswith("cgroups")]
+        return [line for line in lines if cgroups.PREFIX in line or not line.startswith(LEFT_CGROUPS)]
 
     until(f"the machine is as before, {ours()}", lambda: not ours())
     return True

@@ -7,12 +7,12 @@ any point is repeated: the staging folder appears whole or not at all, and each 
 
 import base64
 import binascii
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ipc.channel import Channel
+from ipc.digest import sha256_hex
 from ipc.errors import CommitError
 from ipc.messages import InstallHostKeys, MakeHostKeys
 from workers.committers import atomic_file
@@ -88,7 +88,7 @@ def fingerprint(line: str) -> str:
         blob = base64.b64decode(words[1], validate=True)
     except (IndexError, binascii.Error):
         raise CommitError("ssh-keygen made no usable public key") from None
-    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    digest = base64.b64encode(bytes.fromhex(sha256_hex([blob]))).decode().rstrip("=")
     return f"{words[0]} SHA256:{digest}"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from ipc.channel import Channel
 from ipc.descriptors import close_all, read_sealed, sealed_memfd
-from ipc.errors import BadDescriptor
+from ipc.errors import BadDescriptor, InputError
 from ipc.messages import Message, ParseGoalState, ParseMedium, ParseVersions
 from workers.parser import goal_state, ovf, udf, versions, xml
 from workers.parser.blocks import Blocks
@@ -41,9 +41,14 @@ def on_parse_medium(request: ParseMedium, descriptors: tuple[int, ...]) -> Itera
     """`Ovf` with two sealed memfds: custom data, and the document without its password."""
     try:
         blocks = Blocks(_only(descriptors), request.size_bytes, BUDGET_BYTES[request.reader])
-        parsed = ovf.parse(_read_ovf(request.reader, blocks))
+        document = _read_ovf(request.reader, blocks)
     finally:
         close_all(descriptors)
+    try:
+        parsed = ovf.parse(document)
+    except InputError as error:
+        # With the comma it is the document's fault; the name alone is the medium's, which has no such file.
+        raise InputError(f"{OVF_NAME}, {error.where}", error.problem) from None
     yield parsed.ovf, (sealed_memfd("custom-data", parsed.custom_data), sealed_memfd(OVF_NAME, parsed.redacted))
 
 

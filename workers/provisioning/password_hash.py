@@ -5,7 +5,7 @@ Salts come from the kernel's random source. A library that can't make the wanted
 by a weaker kind.
 """
 
-import secrets
+import random
 import string
 import sys
 import warnings
@@ -25,6 +25,8 @@ Crypt = Callable[[str, str], str | None]
 
 OPTION = "Provisioning.PasswordCryptId"
 WHERE = "UserPassword"
+# The kernel's own random numbers, as `secrets` has them; that module would bring OpenSSL into the process.
+CHANCE = random.SystemRandom()
 ALPHANUMERIC = string.ascii_letters + string.digits
 LONGEST_SALT = {"1": 8, "5": 16, "6": 16}
 BCRYPT = "2a"
@@ -53,13 +55,13 @@ def hash_password(password: Secret, crypt_id: str, salt_length: int, library: Cr
 def _setting(crypt_id: str, salt_length: int) -> str:
     if crypt_id == BCRYPT:
         # 128 bits in characters of six: of the last one two bits count, and libcrypt changes all but these three.
-        salt = _random(BCRYPT_SALT_LENGTH - 1) + secrets.choice("Oeu")
+        salt = _random(BCRYPT_SALT_LENGTH - 1) + CHANCE.choice("Oeu")
         return f"${BCRYPT}${BCRYPT_COST:02}${salt}"
     return f"${crypt_id}${_random(min(salt_length, LONGEST_SALT[crypt_id]))}$"
 
 
 def _random(length: int) -> str:
-    return "".join(secrets.choice(ALPHANUMERIC) for _ in range(length))
+    return "".join(CHANCE.choice(ALPHANUMERIC) for _ in range(length))
 
 
 def _check(text: str, crypt_id: str) -> None:

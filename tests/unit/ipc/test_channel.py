@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import zmq
 
-from ipc.channel import Channel, PacketChannel, ZmqChannel, connect, listen, packet_pair
+from ipc.channel import Channel, PacketChannel, ZmqChannel, connect, listen
+from ipc.descriptors import packet_pair
 from ipc.codec import MAX_FRAME_BYTES, encode
 from ipc.descriptors import SEALS, read_sealed, sealed_memfd
 from ipc.errors import BadDescriptor, ChannelClosed, MalformedMessage

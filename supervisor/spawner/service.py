@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the spawner's loop: carries out the supervisor's fixed records, reaps, and keeps the supervisor alive.
+
+Runs as the spawner, loaded while the supervisor is already starting. It never opens a socket to anywhere, never reads
+what a worker says, and keeps no secret.
+"""
+
+import gc
+import os
+import random
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from ipc.descriptors import close_all, receive_packet, send_packet
+from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
+from ipc.records import ORDER_BYTES, Event, Happened, Op, Order, pack_event, unpack_order
+from policy.profile import Compiled
+from supervisor.exits import EXIT_CONFIG
+from supervisor.jail import cgroup
+from supervisor.jail.confine import missing_mechanisms
+from supervisor.layout import Layout
+from supervisor.restarts import Intensity, Restarts
+from supervisor.spawner.children import Children, Refused
+from supervisor.spawner.resident import Resident, say
+
+STOP_PATIENCE_S = 8.0
+# What workers import, so that a fork finds it loaded and frozen: measured, it was most of a worker's start. The
+# provisioning worker and the makers of keys bring OpenSSL with them and import their own.
+COMMON_IMPORTS = (
+    "zmq",
+    "msgpack",
+    "ipc.messages",
+    "ipc.codec",
+    "ipc.channel",
+    "workers.runtime",
+    "supervisor.verifier",
+    "workers.parser.main",
+    "workers.committers.hostname",
+    "workers.committers.account",
+    "workers.committers.password",
+    "workers.committers.sudoers",
+    "workers.committers.sshd",
+    "workers.committers.home_keys",
+    "workers.committers.root_lock",
+    "workers.committers.host_keys",
+    "workers.committers.sshd_reload",
+)
+
+Begin = Callable[[], Resident]
+
+
+class Service:
+    """The spawner's state: one supervisor, its children, and what wakes it."""
+
+    def __init__(self, policies: Mapping[str, Compiled], tree: cgroup.Tree, begin: Begin, resident: Resident) -> None:
+        """`resident` runs already; `begin` starts it again, and `tree` is where workers get their cgroups."""
+        self._begin = begin
+        self._resident = resident
+        self._restarts = Restarts(Intensity(), random.random)  # noqa: S311 - spreads restarts, guards nothing
+        self._stopping = False
+        self._wake = _signal_pipe()
+        for name in COMMON_IMPORTS:
+            import_module(name)
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        tree.sweep()
+        self._children = Children(policies, Layout(), tree, missing_mechanisms())
+
+    def run(self) -> int:
+        """Serve until told to stop or the supervisor can't be kept alive; the exit status."""
+        while True:
+            ready = self._wait()
+            if self._wake in ready:
+                self._take_signal()
+            for descriptor, serial in self._children.pidfds.items():
+                if descriptor in ready:
+                    self._tell(self._children.reap(serial))
+            if self._resident.channel.fileno() in ready:
+                self._obey()
+            if self._resident.pidfd in ready:
+                status = self._after_death()
+                if status is not None:
+                    return status
+
+    def _after_death(self) -> int | None:
+        """The supervisor is gone: so are its workers, and then it is started again; else the exit status."""
+        code = os.waitstatus_to_exitcode(self._resident.reap())
+        self._children.kill_all()
+        if self._stopping:
+            return 0
+        if code == EXIT_CONFIG:
+            return EXIT_CONFIG
+        return None if self._restart(code) else 1
+
+    def _wait(self) -> set[int]:
+        poller = select.poll()
+        for descriptor in (self._wake, self._resident.channel.fileno(), self._resident.pidfd, *self._children.pidfds):
+            poller.register(descriptor, select.POLLIN)
+        return {descriptor for descriptor, _ in poller.poll()}
+
+    def _take_signal(self) -> None:
+        for number in os.read(self._wake, 64):
+            if number == signal.SIGALRM:
+                self._resident.kill()
+            elif number in (signal.SIGTERM, signal.SIGINT) and not self._stopping:
+                self._stopping = True
+                self._resident.ask_to_stop()
+                signal.setitimer(signal.ITIMER_REAL, STOP_PATIENCE_S)
+
+    def _obey(self) -> None:
+        """Carry out one record. A supervisor that sends anything else is broken: it is killed and started anew."""
+        try:
+            packet, descriptors = receive_packet(self._resident.channel, ORDER_BYTES + 1)
+        except ChannelClosed:
+            self._resident.kill()
+            return
+        except ProtocolViolation as error:
+            self._punish(error)
+            return
+        try:
+            order = unpack_order(packet)
+            if order.op is Op.START:
+                self._start(order, descriptors)
+            else:
+                self._children.signal(order)
+        except ProtocolViolation as error:
+            self._punish(error)
+        finally:
+            close_all(descriptors)
+
+    def _start(self, order: Order, descriptors: tuple[int, ...]) -> None:
+        try:
+            event, pidfd = self._children.start(order, descriptors)
+        except (Refused, AgentError, OSError) as error:
+            self._tell(Event(Happened.REFUSED, order.serial, text=f"{order.kind}: {error}"))
+            return
+        self._tell(event, (pidfd,))
+
+    def _tell(self, event: Event, descriptors: tuple[int, ...] = ()) -> None:
+        try:
+            send_packet(self._resident.channel, pack_event(event), descriptors)
+        except ChannelClosed:
+            self._resident.kill()
+
+    def _punish(self, error: ProtocolViolation) -> None:
+        say(f"the supervisor sent no valid order ({error}): it is restarted")
+        self._resident.kill()
+
+    def _restart(self, code: int) -> bool:
+        """Start the supervisor again after its death; False when that happens too often."""
+        wait = self._restarts.died(time.monotonic())
+        if self._restarts.degraded:
+            say(f"the supervisor ended with {code} and keeps dying: giving up, the service manager decides")
+            return False
+        say(f"the supervisor ended with {code}: starting it again" + (f" in {wait:.1f} s" if wait else ""))
+        if wait and select.select([self._wake], [], [], wait)[0]:
+            # A signal meanwhile: only one that stops the service ever comes here.
+            return False
+        self._resident = self._begin()
+        return True
+
+
+def _signal_pipe() -> int:
+    """A descriptor that has a byte for every signal that this process acts on."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.set_wakeup_fd(writer.detach())
+    return reader.detach()

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures a first boot in a lab: from the agent's start until the host has accepted Ready, beyond what its keys cost.
+
+How long an RSA key takes is luck: the same machine makes one in 0.1 s or in 1.5 s. Seven boots against the median of
+other keys would mostly compare luck with luck. So each boot is held against its own keys: the processor time that the
+processes which made them used in that very boot, read while they run, is what the same search for the same primes would
+take alone (both search on one thread, each has a core). What waiting and starting adds to that even alone is measured
+apart, on keys made side by side without an agent; of that the least counts, in the agent's disfavour.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench import processes
+from tests.bench.samples import Budget, Row, quantile, timed
+from tests.fabric.lab import PATH, Lab
+from tests.fabric.scene import CONFIG, Scene, Wanted, image_files, spawner_pid
+from tests.fabric.waiting import until
+
+# The default of waagent.conf.
+KEY_TYPE = "rsa"
+SETTINGS = CONFIG.replace(b"KeyPairType=auto", f"KeyPairType={KEY_TYPE}".encode())
+VAULT = "import datetime, supervisor.vault.oneshot as v; v.make_transport_key(730, datetime.datetime.now(datetime.UTC))"
+BEYOND_BUDGET_S = 0.25
+# The same as a multiple of a bare interpreter's start, with room for a busy machine.
+MOST_TIMES_BARE = 60
+READY_WITHIN_S = 60.0
+LOOK_EVERY_S = 0.01
+
+
+@dataclass(frozen=True)
+class Boot:
+    """Seconds: from the start to Ready, and the processor time of the slower of the two keys."""
+
+    ready_s: float
+    key_cpu_s: float
+
+
+@dataclass
+class KeyWatch:
+    """Follows the processes that make keys in a lab; `cpu_s` is what each has used, as of the last look."""
+
+    workers: Path
+    cpu_s: dict[int, float] = field(default_factory=dict)
+
+    def look(self) -> None:
+        """Note what they have used by now; one that ends between two looks is noted a little short."""
+        for pid in self._makers():
+            self.cpu_s[pid] = max(self.cpu_s.get(pid, 0.0), processes.cpu_seconds([pid]))
+
+    def _makers(self) -> list[int]:
+        """Whoever is in the vault; of the committer of host keys only its tool, not the worker around it."""
+        tools = [pid for pid in self._pids("host-keys.*") if processes.program_name(pid) == "ssh-keygen"]
+        return self._pids("vault.*") + tools
+
+    def _pids(self, group: str) -> list[int]:
+        pids: list[int] = []
+        for listing in self.workers.glob(f"{group}/cgroup.procs"):
+            try:
+                pids += map(int, listing.read_text().split())
+            except OSError:
+                continue
+        return pids
+
+
+def measure(times: int) -> list[Row]:
+    """`times` boots, each in a lab of its own, and as many pairs of keys without an agent."""
+    bare: list[float] = []
+    boots: list[Boot] = []
+    alone: list[tuple[float, float]] = []
+    for _ in range(times):
+        bare += timed(lambda: subprocess.run([sys.executable, "-I", "-c", "pass"], check=True), 3)
+        alone.append(keys_alone())
+        boots.append(boot())
+    beside = min(wall - cpu for wall, cpu in alone)
+    beyond = tuple(one.ready_s - one.key_cpu_s - beside for one in boots)
+    ratio = quantile(beyond, 50) / quantile(tuple(bare), 50)
+    return [
+        Row(f"start to Ready, {KEY_TYPE} host key", "s", tuple(one.ready_s for one in boots)),
+        Row("  the two keys alone, side by side (other keys)", "s", tuple(wall for wall, _ in alone)),
+        Row("  start to Ready beyond that boot's own keys", "s", beyond, Budget(BEYOND_BUDGET_S, binding=False)),
+        Row("  beyond its keys, as a multiple of python3 -I", "x", (ratio,), Budget(MOST_TIMES_BARE, binding=True)),
+    ]
+
+
+def boot() -> Boot:
+    """One first boot. WaitedInVain when the host gets no Ready."""
+    with Lab(files=image_files(SETTINGS)) as lab:
+        scene = Scene(lab)
+        scene.insert(Wanted().medium())
+        scene.start_host()
+        agent = scene.start_agent()
+        started = processes.started_at(spawner_pid(agent))
+        folder = next(iter(lab.cgroups.values()))
+        watch = KeyWatch(folder / scene.agent_cgroup / "workers")
+
+        def is_ready() -> bool:
+            watch.look()
+            return scene.is_ready()
+
+        until("Ready accepted by the host", is_ready, READY_WITHIN_S, LOOK_EVERY_S)
+        ready = next(report.monotonic for report in scene.reports() if report.health.state == "Ready")
+        scene.stop_agent(agent)
+    return Boot(ready - started, max(watch.cpu_s.values(), default=0.0))
+
+
+def keys_alone() -> tuple[float, float]:
+    """The same two programs, side by side, without an agent: wall seconds of both, processor seconds of the slower."""
+    with tempfile.TemporaryDirectory() as folder:
+        commands = (
+            ["ssh-keygen", "-q", "-t", KEY_TYPE, "-N", "", "-f", f"{folder}/key"],
+            [sys.executable, "-I", "-c", VAULT],
+        )
+        start = time.perf_counter()
+        makers = [subprocess.Popen(command, env={"PATH": PATH}) for command in commands]
+        used = [_reap(maker) for maker in makers]
+        return time.perf_counter() - start, max(used)
+
+
+def _reap(maker: subprocess.Popen[bytes]) -> float:
+    """Processor seconds of a process that ends well; CalledProcessError for any other."""
+    _, status, usage = os.wait4(maker.pid, 0)
+    maker.returncode = os.waitstatus_to_exitcode(status)
+    if maker.returncode:
+        raise subprocess.CalledProcessError(maker.returncode, maker.args)
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures the agent at rest in a lab, after it has provisioned: memory, processor time, wake-ups, child processes.
+
+The host is polled meanwhile at the default period, its goal state unchanged.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.bench import processes
+from tests.bench.samples import Budget, Row
+from tests.fabric.lab import Lab, LabError
+from tests.fabric.scene import CONFIG, Scene, Wanted, image_files, spawner_pid, supervisor_pid
+from tests.fabric.waiting import until
+
+SETTINGS = CONFIG.replace(b"KeyPairType=auto", b"KeyPairType=ed25519")
+PSS_BUDGET_MIB, RSS_BUDGET_MIB, CPU_BUDGET_S, WAKEUPS_BUDGET = 31, 27, 0.02, 2
+# What each needs whatever it does: the interpreter, the messages' libraries, for the supervisor a ZeroMQ context.
+EMPTY_SPAWNER = "import ctypes, msgpack, msgspec, zmq"
+EMPTY_SUPERVISOR = f"{EMPTY_SPAWNER}; context = zmq.Context(io_threads=1); context.socket(zmq.PAIR)"
+SETTLED_AFTER_S = 2.0
+FULL_MINUTE_S = 60
+
+
+def measure(seconds: int) -> list[Row]:
+    """The agent let alone for `seconds`, and beside it two empty processes as the least that there could be."""
+    with Lab(files=image_files(SETTINGS)) as lab:
+        scene = Scene(lab)
+        scene.insert(Wanted().medium())
+        scene.start_host()
+        agent = scene.start_agent()
+        scene.wait_until_ready(60)
+        spawner, supervisor = spawner_pid(agent), supervisor_pid(agent)
+        _wait_for_rest(spawner)
+        idle = processes.watch_idle(spawner, seconds, time.monotonic)
+        tree = processes.process_tree(spawner)
+        supervisor_rss, distinct = processes.rss_mib(supervisor), processes.distinct_mib(tree)
+        scene.stop_agent(agent)
+        empty_pss, empty_distinct = _empty(lab)
+    scaled = "" if seconds >= FULL_MINUTE_S else f" (scaled from {seconds} s)"
+    return [
+        Row("at idle: PSS of all processes", "MiB", (idle.pss_mib,), Budget(PSS_BUDGET_MIB, binding=True)),
+        Row("  of an empty supervisor and an empty spawner", "MiB", (empty_pss,)),
+        # Other Pythons on the machine share pages with these and so make their PSS look smaller; this counts each once.
+        Row("  all distinct pages, as without other Pythons", "MiB", (distinct,)),
+        Row("  of the two empty ones", "MiB", (empty_distinct,)),
+        Row("  RSS of the supervisor", "MiB", (supervisor_rss,), Budget(RSS_BUDGET_MIB, binding=True)),
+        Row(f"  CPU a minute{scaled}", "s", (idle.cpu_s_a_minute,), Budget(CPU_BUDGET_S, binding=False)),
+        Row("  wake-ups a second", "1/s", (idle.wakeups_a_second,), Budget(WAKEUPS_BUDGET, binding=True)),
+        Row("  child processes started", "count", (idle.children,), Budget(0, binding=True)),
+    ]
+
+
+def _wait_for_rest(spawner: int) -> None:
+    """Until the two residents have been alone for a while."""
+    alone_since = time.monotonic()
+
+    def at_rest() -> bool:
+        nonlocal alone_since
+        if len(processes.process_tree(spawner)) > 2:
+            alone_since = time.monotonic()
+        return time.monotonic() - alone_since >= SETTLED_AFTER_S
+
+    until("an agent at rest", at_rest, 30, every_s=0.1)
+
+
+def _empty(lab: Lab) -> tuple[float, float]:
+    """PSS and distinct pages, MiB, of two processes that have only imported what they can't do without."""
+    empties = [_start(lab, code) for code in (EMPTY_SPAWNER, EMPTY_SUPERVISOR)]
+    try:
+        pids = _below([one.pid for one in empties])
+        return processes.pss_mib(pids), processes.distinct_mib(pids)
+    finally:
+        for one in empties:
+            one.communicate(timeout=10)
+
+
+def _start(lab: Lab, code: str) -> subprocess.Popen[bytes]:
+    """A process that runs `code` and then waits for the end of its input."""
+    program = f"{code}; import sys; print(flush=True); sys.stdin.read()"
+    one = lab.popen([sys.executable, "-I", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    if one.stdout is None or one.stdout.readline() != b"\n":
+        raise LabError("an empty interpreter did not start")
+    return one
+
+
+def _below(pids: Sequence[int]) -> list[int]:
+    """The processes that nsenter started, without nsenter itself."""
+    return [member for pid in pids for member in processes.process_tree(pid) if member != pid]
