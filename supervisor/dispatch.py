@@ -4,17 +4,21 @@
 Runs in the supervisor. What it refuses ends the worker; it never answers a sender.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from ipc.errors import UnpermittedMessage
-from ipc.messages import InputRefused, Message, WorkerReady
+from ipc.errors import BadDescriptor, UnpermittedMessage
+from ipc.messages import InputRefused, Message, Ovf, StoreCustomData, WorkerReady
 from policy.profile import Profile, Request
 
 Phase = Literal["boot", "provisioning", "steady"]
 PHASES: tuple[Phase, ...] = ("boot", "provisioning", "steady")
 # What any worker may say in any phase, once: that it is ready, and that its input was unusable.
 ANY_PHASE = (WorkerReady.__name__, InputRefused.__name__)
+# Descriptors that come with a worker's message; with any other they would only stay open.
+CARRIED = {Ovf.__name__: 2, StoreCustomData.__name__: 1}
+# A plan has at most 256 key files and a handful of other proposals. More is a flood, and would only fill our memory.
+MOST_MESSAGES = 300
 
 
 class Table:
@@ -38,8 +42,9 @@ class Table:
             raise ValueError(f"phase {self._phase} is not followed by {phase}")
         self._phase = phase
 
-    def check(self, kind: str, message: Message, already_sent: Iterable[str]) -> None:
-        """UnpermittedMessage unless `kind` may send `message` now, having sent `already_sent` in its life so far."""
+    def check(self, kind: str, message: Message, already_sent: Sequence[str], descriptors: int = 0) -> None:
+        """UnpermittedMessage unless `kind` may send `message` now, having sent `already_sent` in its life so far;
+        BadDescriptor unless it came with as many descriptors as it has to."""
         name = type(message).__name__
         if name in ANY_PHASE:
             once = True
@@ -50,3 +55,7 @@ class Table:
             once = row.once
         if once and name in already_sent:
             raise UnpermittedMessage(f"{name} is permitted to {kind} only once")
+        if len(already_sent) >= MOST_MESSAGES:
+            raise UnpermittedMessage(f"more than {MOST_MESSAGES} messages from one {kind}")
+        if descriptors != CARRIED.get(name, 0):
+            raise BadDescriptor(f"{name} came with {descriptors} descriptors")

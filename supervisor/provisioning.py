@@ -20,11 +20,8 @@ from ipc.messages import (
     CommitPaths,
     CommitRootLock,
     CommitSshd,
-    CommitSshdReload,
     CommitSudo,
     InputRefused,
-    InstallHostKeys,
-    MakeHostKeys,
     Message,
     PlanComplete,
     PlanProvisioning,
@@ -38,13 +35,12 @@ from supervisor.credentials import Credentials
 from supervisor.dispatch import Table
 from supervisor.files import read_text, write_whole
 from supervisor.fleet import Fleet
+from supervisor.host_keys import HostKeys
 from supervisor.journal import Journal
 from supervisor.layout import Layout
 from supervisor.loop import Loop, Promise
 from supervisor.medium import Finder, Medium
 from supervisor.records import (
-    HostKeysInstalled,
-    HostKeysStaged,
     ProvisioningBegun,
     ProvisioningFailed,
     ProvisioningFinished,
@@ -106,7 +102,7 @@ class Provisioning:
             parts.config[options.PASSWORD_PATH],
             parts.config[options.HOME_DIR],
         )
-        self._staging = f"{self._paths.ssh_dir}/.agent-supervisor-host-keys"
+        self._host_keys = HostKeys(self._steps, parts.journal, parts.config, self._paths.ssh_dir)
 
     async def run(self) -> None:
         """Provision if that is still to be done, and tell the host how it went. Never raises AgentError."""
@@ -140,7 +136,7 @@ class Provisioning:
         part.table.advance("provisioning")
         # Keys first: making them is the longest chain, everything else goes on beside it.
         transport_key = part.loop.start("transport key", self._make_transport_key())
-        host_keys = part.loop.start("host keys", self._make_host_keys())
+        host_keys = part.loop.start("host keys", self._host_keys.make())
         contact = part.loop.start("contact", self._announce())
         try:
             # On disk before any of the tasks above runs: they begin with the first wait.
@@ -151,8 +147,7 @@ class Provisioning:
             await self._apply(medium)
             self._tell("waits for the keys")
             await part.loop.all(transport_key, host_keys)
-            await self._install_host_keys()
-            await self._steps.take("sshd", "sshd-reload", CommitSshdReload())
+            await self._host_keys.install()
             self._finish(medium)
         except AgentError as error:
             await self._fail(error, contact, transport_key, host_keys)
@@ -182,7 +177,7 @@ class Provisioning:
     async def _apply(self, medium: Medium) -> None:
         """Have the plan made, check it whole, then commit it step by step."""
         self._tell("plans")
-        request = PlanProvisioning(medium.ovf, self._options(), self._account(medium))
+        request = PlanProvisioning(medium.ovf, _options(self._.config), self._account(medium))
         proposals, custom_data = await self._propose(request, medium.custom_data)
         self._judge(proposals, request, len(medium.custom_data))
         for proposal in proposals:
@@ -228,21 +223,6 @@ class Provisioning:
     async def _make_transport_key(self) -> None:
         if await self._.credentials.ensure():
             self._.say("info", "supervisor", "transport key made")
-
-    async def _make_host_keys(self) -> None:
-        """New SSH host keys, in a folder beside the old ones, which stay in force until everything else is done."""
-        if not self._.config[options.REGENERATE_HOST_KEYS] or self._.journal.state.fingerprint:
-            return
-        key_type = self._.config[options.HOST_KEY_TYPE]
-        await self._steps.take("host keys made", "host-keys", MakeHostKeys(key_type, self._staging))
-        self._.journal.append(HostKeysStaged(self._staging))
-
-    async def _install_host_keys(self) -> None:
-        if not self._.journal.state.staged:
-            return
-        request = InstallHostKeys(self._staging, self._paths.ssh_dir)
-        committed = await self._steps.take("host keys in place", "host-keys", request)
-        self._.journal.append(HostKeysInstalled(committed.fact if committed is not None else "unknown"))
 
     def _finish(self, medium: Medium) -> None:
         """From here on the VM counts as provisioned, whatever happens to the report."""
@@ -290,21 +270,22 @@ class Provisioning:
     def _account(self, medium: Medium) -> AccountFacts:
         return facts.account_facts(medium.ovf.user_name, self._paths.home_dir)
 
-    def _options(self) -> ProvisioningOptions:
-        config = self._.config
-        return ProvisioningOptions(
-            config[options.PASSWORD_CRYPT_ID],
-            config[options.PASSWORD_SALT_LENGTH],
-            config[options.ALLOW_RESET_SYS_USER],
-            config[options.DELETE_ROOT_PASSWORD],
-            config[options.DECODE_CUSTOM_DATA] or config[options.EXECUTE_CUSTOM_DATA],
-            config[options.HOME_DIR],
-            config[options.SSH_CLIENT_ALIVE_INTERVAL],
-        )
-
     def _tell(self, text: str) -> None:
         self.text = text
 
     def _done(self, text: str) -> None:
         self.text = text
         self.done = True
+
+
+def _options(config: Config) -> ProvisioningOptions:
+    """The settings that the provisioning worker needs."""
+    return ProvisioningOptions(
+        config[options.PASSWORD_CRYPT_ID],
+        config[options.PASSWORD_SALT_LENGTH],
+        config[options.ALLOW_RESET_SYS_USER],
+        config[options.DELETE_ROOT_PASSWORD],
+        config[options.DECODE_CUSTOM_DATA] or config[options.EXECUTE_CUSTOM_DATA],
+        config[options.HOME_DIR],
+        config[options.SSH_CLIENT_ALIVE_INTERVAL],
+    )

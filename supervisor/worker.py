@@ -15,12 +15,16 @@ from ipc.descriptors import close_all
 from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
 from policy.profile import Profile
 from supervisor.dispatch import Table
-from supervisor.loop import Loop, Promise, Watched
+from supervisor.loop import Loop, Promise, TimedOut, Watched
 
 if TYPE_CHECKING:
     from ipc.records import Event
 
 LOG_BYTES_A_READ = 8192
+# A worker has this much to say: a stack or two, never a flood.
+LOG_BYTES_A_WORKER = 64 * 1024
+# How long libzmq may take to hand over what a worker sent before it ended.
+LAST_WORDS_S = 1.0
 
 WorkerState = Literal["starting", "ready", "working", "exited"]
 
@@ -87,8 +91,7 @@ class Worker:
                 raise WorkerViolation(f"{self.name}: {self._violation}")
             if self.exited.done and not self._may_still_speak():
                 raise WorkerDied(self.name, exit_text(self.exited.result().status))
-            self._waiting = Promise()
-            await self._loop.within(self._waiting, deadline - self._loop.clock.monotonic())
+            await self._wait(deadline - self._loop.clock.monotonic())
         return self._inbox.popleft()
 
     def release(self) -> None:
@@ -101,6 +104,17 @@ class Worker:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something changes; the last words of a worker that ended are not waited for as long."""
+        ended = self.exited.done
+        self._waiting = Promise()
+        try:
+            await self._loop.within(self._waiting, min(seconds, LAST_WORDS_S) if ended else seconds)
+        except TimedOut:
+            if ended:
+                raise WorkerDied(self.name, exit_text(self.exited.result().status)) from None
+            raise
 
     def _may_still_speak(self) -> bool:
         """A worker that ended well may have words on the way: libzmq hands them over from a thread of its own."""
@@ -122,7 +136,7 @@ class Worker:
             self._break_off(violation)
             return
         try:
-            self._table.check(self.kind, message, self._sent)
+            self._table.check(self.kind, message, self._sent, len(descriptors))
         except ProtocolViolation as violation:
             close_all(descriptors)
             self._break_off(violation)
@@ -150,6 +164,7 @@ class LogPipe:
         self._descriptor = descriptor
         self._sink = sink
         self._rest = b""
+        self._left = LOG_BYTES_A_WORKER
         loop.watch(descriptor, self._read)
 
     def _read(self) -> None:
@@ -163,8 +178,11 @@ class LogPipe:
             lines.append(self._rest)
             self._rest = b""
         for line in lines:
-            if line:
-                self._sink(line.decode("utf-8", "replace"))
+            if line and self._left > 0:
+                self._left -= len(line)
+                self._sink(
+                    line.decode("utf-8", "replace") if self._left > 0 else "(it says more than anyone will read)"
+                )
         if not piece:
             self._loop.unwatch(self._descriptor)
             os.close(self._descriptor)

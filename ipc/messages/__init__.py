@@ -22,7 +22,7 @@ from ipc.messages.commits import (
     InstallHostKeys,
     MakeHostKeys,
 )
-from ipc.messages.life import InputRefused, Ping, Pong, Stop, WorkerReady
+from ipc.messages.life import InputRefused, WorkerReady
 from ipc.messages.parsing import (
     GoalState,
     KeyPair,
@@ -79,17 +79,14 @@ __all__ = [
     "ParseGoalState",
     "ParseMedium",
     "ParseVersions",
-    "Ping",
     "PlaceKeys",
     "PlanComplete",
     "PlanProvisioning",
-    "Pong",
     "ProvisioningOptions",
     "PublicKey",
     "RoleInstance",
     "SetHostName",
     "SetPassword",
-    "Stop",
     "StoreCustomData",
     "TransportKey",
     "Verification",
@@ -102,9 +99,6 @@ __all__ = [
 
 CATALOGUE: tuple[type[Message], ...] = (
     WorkerReady,
-    Stop,
-    Ping,
-    Pong,
     InputRefused,
     ParseMedium,
     ParseGoalState,

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns how a test has a worker attack, and reads what came of it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from tests.jail.rigged import Rig
@@ -26,9 +25,4 @@ def outcome(rig: Rig, name: str) -> str:
 
 def does_honest_work(rig: Rig) -> bool:
     """Whether a worker that is not taken over does its job."""
-    return rig.ask("job", kind="parser", content=HONEST).get("messages") == ["WorkerReady", "Versions"][1:]
-
-
-def succeeded(outcomes: Sequence[tuple[str, str]]) -> set[str]:
-    """The names of what succeeded."""
-    return {name for name, ended in outcomes if ended.startswith("succeeded")}
+    return rig.ask("job", kind="parser", content=HONEST).get("messages") == ["Versions"]

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import mmap
 import os
+import pathlib
 import signal
 import socket
 import stat
@@ -90,7 +91,9 @@ def runs_a_shell(_: Target) -> None:
 def runs_a_setuid_program(_: Target) -> None:
     """In a shell, which tells what came of it; without one it is denied already."""
     test = 'test "$(/usr/local/bin/setuid-id -u)" = 0 && echo runs_a_setuid_program succeeded >&2'
-    os.execve("/bin/sh", ["sh", "-c", f"{test} || echo runs_a_setuid_program denied 1 >&2; exit 1"], {"PATH": "/usr/bin:/bin"})
+    os.execve(
+        "/bin/sh", ["sh", "-c", f"{test} || echo runs_a_setuid_program denied 1 >&2; exit 1"], {"PATH": "/usr/bin:/bin"}
+    )
 
 
 def takes_all_memory(_: Target) -> None:
@@ -229,6 +232,6 @@ CASES: dict[str, Case] = {
     "writes_to_the_journal": connects_unix("/run/systemd/journal/socket", socket.SOCK_DGRAM),
     "connects_to_the_control_socket": connects_unix("/run/agent-supervisor/control.sock", socket.SOCK_SEQPACKET),
     "connects_to_another_workers_socket": connects_unix("/run/agent-supervisor/w/provisioning.0/s"),
-    "unlinks_its_socket": lambda _: os.unlink("/channel/s"),
-    "replaces_its_socket": lambda _: os.rename("/channel/s", "/channel/t"),
+    "unlinks_its_socket": lambda _: pathlib.Path("/channel/s").unlink(),
+    "replaces_its_socket": lambda _: pathlib.Path("/channel/s").rename("/channel/t"),
 }

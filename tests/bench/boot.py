@@ -8,6 +8,7 @@ take alone (both search on one thread, each has a core). What waiting and starti
 apart, on keys made side by side without an agent; of that the least counts, in the agent's disfavour.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -43,9 +44,10 @@ class Boot:
 
 @dataclass
 class KeyWatch:
-    """Follows the processes that make keys in a lab; `cpu_s` is what each has used, as of the last look."""
+    """Follows the processes that make keys. `groups` are the agent's own cgroup in each hierarchy: one at least has its
+    workers. `cpu_s` is what each has used, as of the last look."""
 
-    workers: Path
+    groups: tuple[Path, ...]
     cpu_s: dict[int, float] = field(default_factory=dict)
 
     def look(self) -> None:
@@ -59,12 +61,11 @@ class KeyWatch:
         return self._pids("vault.*") + tools
 
     def _pids(self, group: str) -> list[int]:
+        workers = next((folder for folder in self.groups if (folder / "workers").is_dir()), None)
         pids: list[int] = []
-        for listing in self.workers.glob(f"{group}/cgroup.procs"):
-            try:
+        for listing in workers.glob(f"workers/{group}/cgroup.procs") if workers else ():
+            with contextlib.suppress(OSError):
                 pids += map(int, listing.read_text().split())
-            except OSError:
-                continue
         return pids
 
 
@@ -96,8 +97,7 @@ def boot() -> Boot:
         scene.start_host()
         agent = scene.start_agent()
         started = processes.started_at(spawner_pid(agent))
-        folder = next(iter(lab.cgroups.values()))
-        watch = KeyWatch(folder / scene.agent_cgroup / "workers")
+        watch = KeyWatch(tuple(folder / scene.agent_cgroup for folder in lab.cgroups.values()))
 
         def is_ready() -> bool:
             watch.look()

@@ -17,7 +17,7 @@ from ipc.channel import PacketChannel, ZmqChannel, connect, listen
 from ipc.codec import encode
 from ipc.descriptors import packet_pair
 from ipc.errors import AgentError
-from ipc.messages import Ping, Pong, WorkerReady
+from ipc.messages import PlanComplete, WorkerReady
 from tests.bench.samples import Budget, Row, in_unit, quantile, timed
 
 PATIENCE_S = 10.0
@@ -41,7 +41,7 @@ def measure(times: int) -> list[Row]:
 
 def _bare(times: int) -> tuple[float, ...]:
     ours, theirs = packet_pair()
-    frame = encode(Ping(1), 0, 0)
+    frame = encode(PlanComplete(1), 0, 0)
 
     def there_and_back() -> None:
         ours.send(frame)
@@ -76,7 +76,7 @@ def _pair(times: int) -> tuple[float, ...]:
 
 
 def _ask(channel: PacketChannel | ZmqChannel) -> None:
-    channel.send(Ping(1))
+    channel.send(PlanComplete(1))
     channel.receive(PATIENCE_S)
 
 
@@ -84,7 +84,7 @@ def _echo(channel: PacketChannel | ZmqChannel) -> None:
     channel.send(WorkerReady())  # a worker speaks first: before that the supervisor's end has no one to send to
     while True:
         channel.receive()
-        channel.send(Pong(1))
+        channel.send(PlanComplete(1))
 
 
 def _echo_bytes(peer: socket.socket) -> None:

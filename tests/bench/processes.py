@@ -7,6 +7,7 @@ import array
 import os
 import select
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,9 @@ class Idle:
 def process_tree(pid: int) -> tuple[int, ...]:
     """`pid` and all its descendants that live now, parents first; empty when it is gone."""
     children: dict[int, list[int]] = {}
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
-            children.setdefault(int(fields[_PPID]), []).append(int(entry.name))
+    for member in _everybody():
+        if fields := _stat(member):
+            children.setdefault(int(fields[_PPID]), []).append(member)
     tree = [pid] if _stat(pid) else []
     for member in tree:
         tree.extend(sorted(children.get(member, ())))
@@ -63,9 +64,20 @@ def rss_mib(pid: int) -> float:
     return _kib(_read(pid, "status"), "VmRSS:") / 1024
 
 
-def distinct_mib(pids: Iterable[int]) -> float:
-    """Resident memory of all together with each page counted once, MiB, whoever else has it mapped."""
-    return len(frozenset[int]().union(*map(_frames, pids))) * _PAGE / 2**20
+def pss_alone_mib(pids: Iterable[int]) -> float:
+    """PSS of all together as it would be on a machine without other Python programs, MiB; 0 where pages can't be seen.
+
+    The pages of an interpreter and its libraries are shared among all who run it. A test, its lab and the emulated
+    host do, so that plain PSS says more about them: here their part falls back to the processes in question."""
+    own = frozenset(pids)
+    ours: Counter[int] = Counter()
+    everybody: Counter[int] = Counter()
+    for pid in _everybody():
+        if pid in own:
+            ours.update(_frames(pid))
+        elif not _runs_python(pid):
+            everybody.update(_frames(pid))
+    return sum(number / (number + everybody[frame]) for frame, number in ours.items()) * _PAGE / 2**20
 
 
 def program_name(pid: int) -> str:
@@ -157,6 +169,17 @@ def _cpu_of(pid: int) -> float:
     if precise:
         return reaped + sum(precise) / 1e9
     return reaped + (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
+
+
+def _everybody() -> list[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+def _runs_python(pid: int) -> bool:
+    try:
+        return (PROC / str(pid) / "exe").readlink().name.startswith("python")
+    except OSError:
+        return False
 
 
 def _frames(pid: int) -> set[int]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every message crosses the boundary unchanged; nothing that is not exactly a message does."""
 
+import contextlib
 import typing
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from ipc.codec import MAX_FRAME_BYTES, MAX_ITEMS, decode, encode
 from ipc.errors import MalformedMessage
-from ipc.messages import BY_NAME, CATALOGUE, InputRefused, Message, Ping, SetPassword
+from ipc.messages import BY_NAME, CATALOGUE, InputRefused, Message, PlanComplete, SetPassword
 from ipc.secret import Secret
 
 PATTERNS = {
@@ -77,13 +78,13 @@ def test_noise_is_refused_or_is_a_message(noise: bytes) -> None:
 def test_a_flipped_byte_never_does_worse_than_be_refused(message: Message, data: st.DataObject) -> None:
     frame = bytearray(encode(message, 0))
     frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
-    try:
-        assert type(decode(bytes(frame)).message).__name__ in BY_NAME
-    except MalformedMessage as error:
-        assert str(error)
+    name = "refused"
+    with contextlib.suppress(MalformedMessage):
+        name = type(decode(bytes(frame)).message).__name__
+    assert name == "refused" or name in BY_NAME
 
 
-GOOD = [1, 0, "Ping", {"number": 1}, 0]
+GOOD = [1, 0, "PlanComplete", {"proposals": 1}, 0]
 
 
 @pytest.mark.parametrize(
@@ -99,19 +100,19 @@ GOOD = [1, 0, "Ping", {"number": 1}, 0]
         (msgpack.packb([*GOOD[:4], 5]), "descriptor count"),
         (msgpack.packb([*GOOD[:4], True]), "descriptor count"),
         (msgpack.packb([1, 0, "Nothing", {}, 0]), "no message is called"),
-        (msgpack.packb([1, 0, "Ping", {"number": True}, 0]), "Expected `int`"),
-        (msgpack.packb([1, 0, "Ping", {"number": 1.0}, 0]), "Expected `int`"),
-        (msgpack.packb([1, 0, "Ping", {"number": float("nan")}, 0]), "Expected `int`"),
-        (msgpack.packb([1, 0, "Ping", {"number": 1, "more": 1}, 0]), "unknown field"),
-        (msgpack.packb([1, 0, "Ping", {}, 0]), "missing required"),
-        (msgpack.packb([1, 0, "Ping", {1: 1}, 0]), "not msgpack"),
-        (msgpack.packb([1, 0, "Ping", {"number": msgpack.ExtType(1, b"")}, 0]), "extension type"),
-        (msgpack.packb([1, 0, "Ping", {"number": msgpack.ExtType(1, b"x")}, 0]), "not msgpack"),
-        (b"\x95\x01\x00\xa4Ping\x82\xa6number\x01\xa6number\x02\x00", "duplicate key"),
+        (msgpack.packb([1, 0, "PlanComplete", {"proposals": True}, 0]), "Expected `int`"),
+        (msgpack.packb([1, 0, "PlanComplete", {"proposals": 1.0}, 0]), "Expected `int`"),
+        (msgpack.packb([1, 0, "PlanComplete", {"proposals": float("nan")}, 0]), "Expected `int`"),
+        (msgpack.packb([1, 0, "PlanComplete", {"proposals": 1, "more": 1}, 0]), "unknown field"),
+        (msgpack.packb([1, 0, "PlanComplete", {}, 0]), "missing required"),
+        (msgpack.packb([1, 0, "PlanComplete", {1: 1}, 0]), "not msgpack"),
+        (msgpack.packb([1, 0, "PlanComplete", {"proposals": msgpack.ExtType(1, b"")}, 0]), "extension type"),
+        (msgpack.packb([1, 0, "PlanComplete", {"proposals": msgpack.ExtType(1, b"x")}, 0]), "not msgpack"),
+        (b"\x95\x01\x00\xacPlanComplete\x82\xa9proposals\x01\xa9proposals\x02\x00", "duplicate key"),
         (b"\xdd\xff\xff\xff\xff", "not msgpack"),
         (b"\x91" * 100_000, "not msgpack"),
-        (b"\x95\x01\x00\xa4Ping\x81\xa6number\xa1\xff\x00", "not msgpack"),
-        (msgpack.packb([1, 0, "Ping", {"number": [0] * (MAX_ITEMS + 1)}, 0]), "not msgpack"),
+        (b"\x95\x01\x00\xacPlanComplete\x81\xa9proposals\xa1\xff\x00", "not msgpack"),
+        (msgpack.packb([1, 0, "PlanComplete", {"proposals": [0] * (MAX_ITEMS + 1)}, 0]), "not msgpack"),
         (b"\xc0" * (MAX_FRAME_BYTES + 1), "over the limit"),
     ],
 )
@@ -146,5 +147,5 @@ def test_a_refusal_names_no_content() -> None:
     assert "canary" not in str(refusal.value)
 
 
-def test_ping_has_the_bytes_that_both_sides_agreed_on() -> None:
-    assert encode(Ping(7), 3) == b"\x95\x01\x03\xa4Ping\x81\xa6number\x07\x00"
+def test_a_message_has_the_bytes_that_both_sides_agreed_on() -> None:
+    assert encode(PlanComplete(7), 3) == b"\x95\x01\x03\xacPlanComplete\x81\xa9proposals\x07\x00"

@@ -41,7 +41,9 @@ C = TypeVar("C")
 
 @dataclass
 class Vm:
-    """A VM in its lab. `before` are the processes that are not the agent's; `slowest_ps_s` is the longest time that `ps` took to answer so far."""
+    """A VM in its lab. `before` are the processes that are not the agent's.
+
+    `slowest_ps_s` is the longest time that `ps` took to answer so far."""
 
     scene: Scene
     wanted: Wanted
@@ -82,6 +84,11 @@ class Vm:
             return self.ps()
         except OSError:
             return None
+
+    def story(self) -> str:
+        """What `ps` says of provisioning; empty while the agent is not there to ask."""
+        snapshot = self.ps_or_none()
+        return snapshot.overview.provisioning if snapshot is not None else ""
 
     def ps_command(self, *options: str) -> str:
         """What the command prints."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host that is late, silent, rude or wrong: Ready once it recovers, a clear word in `ps` until then, never two Readys."""
+"""A host that is late, silent, rude or wrong: one Ready once it recovers, and a clear word in `ps` until then."""
 
 from collections.abc import Iterator
 
@@ -73,7 +73,7 @@ def endure(fault: str) -> None:
         vm.boot(vm.wanted.medium())
         residents = vm.residents()
         wait_for_word(vm, STAYING[fault])
-        until("the medium is read", lambda: "waits for the host" in vm.ps().overview.provisioning)
+        until("the medium is read", lambda: "waits for the host" in vm.story())
         assert STAYING[fault] in vm.ps_command()
         assert (vm.applied(), vm.scene.reports(), vm.residents()) == ([], [], residents)
         assert not [record for record in vm.scene.records() if record["target"] == "/elsewhere"]
@@ -133,7 +133,7 @@ def test_a_refused_first_report_does_not_stop_provisioning(fault: str) -> None:
 def test_a_failure_is_reported_once_the_host_can_be_reached() -> None:
     with booted(host=False) as vm:
         vm.boot(make_udf(make_ovf("root")))
-        until("the failure", lambda: "failed: " in (vm.ps_or_none() or vm.ps()).overview.provisioning)
+        until("the failure", lambda: "failed: " in vm.story())
         vm.scene.start_host()
         assert "root is not provisioned" in vm.wait_until_decided(RECOVERED_S)
         assert (vm.applied(), vm.refused()) == ([], [])

@@ -104,12 +104,20 @@ class Rig:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        self._greeted()
+        try:
+            self._greeted()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the spawner, and with it everything."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return

@@ -16,8 +16,7 @@ import pytest
 import zmq
 
 from ipc.channel import connect, listen
-from ipc.descriptors import packet_pair
-from ipc.descriptors import read_sealed, sealed_memfd
+from ipc.descriptors import packet_pair, read_sealed, sealed_memfd
 from ipc.messages import ParseVersions, Versions, WorkerReady
 from policy.compile import compile_policy
 from policy.load import own_folder

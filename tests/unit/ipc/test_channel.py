@@ -2,6 +2,7 @@
 """Channels between real processes: messages, descriptors, and every way in which the other side can break the rules."""
 
 import fcntl
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -11,11 +12,10 @@ import pytest
 import zmq
 
 from ipc.channel import Channel, PacketChannel, ZmqChannel, connect, listen
-from ipc.descriptors import packet_pair
 from ipc.codec import MAX_FRAME_BYTES, encode
-from ipc.descriptors import SEALS, read_sealed, sealed_memfd
+from ipc.descriptors import SEALS, packet_pair, read_sealed, sealed_memfd
 from ipc.errors import BadDescriptor, ChannelClosed, MalformedMessage
-from ipc.messages import Ping, Pong, Stop, WorkerReady
+from ipc.messages import ParseVersions, PlanComplete, WorkerReady
 
 OWN_UID = os.getuid()
 
@@ -44,6 +44,11 @@ def ends(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> Iterator[En
     theirs.close()
 
 
+def open_descriptors() -> int:
+    """How many descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def in_child(work: Callable[[], None]) -> int:
     """Run `work` in a child process; its pid."""
     pid = os.fork()
@@ -69,14 +74,14 @@ def test_messages_and_descriptors_go_both_ways(ends: Ends) -> None:
         channel.send(WorkerReady())
         request, descriptors = channel.receive(5)
         content = read_sealed(descriptors[0], 100)
-        channel.send(Pong(request.number), [sealed_memfd("answer", content[::-1])])  # type: ignore[attr-defined]
+        channel.send(PlanComplete(request.proposals), [sealed_memfd("answer", content[::-1])])  # type: ignore[attr-defined]
         channel.close()
 
     pid = in_child(worker)
     assert ours.receive(5) == (WorkerReady(), ())
-    ours.send(Ping(3), [sealed_memfd("request", b"abc")])
+    ours.send(PlanComplete(3), [sealed_memfd("request", b"abc")])
     answer, descriptors = ours.receive(5)
-    assert answer == Pong(3)
+    assert answer == PlanComplete(3)
     assert read_sealed(descriptors[0], 100) == b"cba"
     assert exit_status(pid) == 0
 
@@ -96,7 +101,7 @@ def test_a_worker_ends_when_the_supervisor_does(ends: Ends, context: zmq.Context
 def test_another_uid_is_not_heard(ends: Ends) -> None:
     ours, path, theirs = ends
     for part in Path(path).parents:
-        if part.is_relative_to("/tmp") and part != Path("/tmp"):  # noqa: S108 - the test's own folder
+        if part.is_relative_to("/tmp") and part != Path("/tmp"):
             part.chmod(0o755)
     Path(path).chmod(0o666)
 
@@ -114,68 +119,83 @@ def test_another_uid_is_not_heard(ends: Ends) -> None:
     exit_status(pid)
 
 
-def raw_pair(context: zmq.Context[zmq.Socket[bytes]], path: str) -> zmq.Socket[bytes]:
-    pair = context.socket(zmq.PAIR)
-    pair.connect(f"ipc://{path}")
-    return pair
+RawPair = Callable[[str], "zmq.Socket[bytes]"]
+
+
+@pytest.fixture
+def raw_pair(context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[RawPair]:
+    """Connects to a path as a worker that knows no rules would."""
+    pairs: list[zmq.Socket[bytes]] = []
+
+    def connected(path: str) -> zmq.Socket[bytes]:
+        pair = context.socket(zmq.PAIR)
+        pairs.append(pair)
+        pair.connect(f"ipc://{path}")
+        return pair
+
+    yield connected
+    for pair in pairs:
+        pair.close(linger=0)
 
 
 @pytest.mark.parametrize(
     ("frames", "said"),
     [
         ([b"noise"], "not msgpack"),
-        ([encode(Ping(1), 1)], "frame 1 came where 0 was due"),
-        ([encode(Ping(1), 0), b"second part"], "several parts"),
+        ([encode(PlanComplete(1), 1)], "frame 1 came where 0 was due"),
+        ([encode(PlanComplete(1), 0), b"second part"], "several parts"),
     ],
 )
 def test_a_frame_that_breaks_the_rules_is_a_violation(
-    ends: Ends, context: zmq.Context[zmq.Socket[bytes]], frames: list[bytes], said: str
+    ends: Ends, raw_pair: RawPair, frames: list[bytes], said: str
 ) -> None:
     ours, path, _ = ends
-    pair = raw_pair(context, path)
+    pair = raw_pair(path)
     pair.send_multipart(frames)
     with pytest.raises(MalformedMessage, match=said):
         ours.receive(5)
 
 
-def test_a_replayed_frame_is_a_violation(ends: Ends, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+def test_a_replayed_frame_is_a_violation(ends: Ends, raw_pair: RawPair) -> None:
     ours, path, _ = ends
-    pair = raw_pair(context, path)
-    pair.send(encode(Ping(1), 0))
-    pair.send(encode(Ping(1), 0))
-    assert ours.receive(5)[0] == Ping(1)
+    pair = raw_pair(path)
+    pair.send(encode(PlanComplete(1), 0))
+    pair.send(encode(PlanComplete(1), 0))
+    assert ours.receive(5)[0] == PlanComplete(1)
     with pytest.raises(MalformedMessage, match="frame 0 came where 1 was due"):
         ours.receive(5)
 
 
-def test_an_oversized_frame_never_arrives(ends: Ends, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+def test_an_oversized_frame_never_arrives(ends: Ends, raw_pair: RawPair) -> None:
     ours, path, _ = ends
-    pair = raw_pair(context, path)
+    pair = raw_pair(path)
     pair.send(b"x" * (MAX_FRAME_BYTES + 1))
     with pytest.raises(ChannelClosed, match="nothing came"):
         ours.receive(0.5)
 
 
-def test_announced_descriptors_must_come(ends: Ends, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+def test_announced_descriptors_must_come(ends: Ends, raw_pair: RawPair) -> None:
     ours, path, _ = ends
-    pair = raw_pair(context, path)
-    pair.send(encode(Ping(1), 0, 1))
+    pair = raw_pair(path)
+    pair.send(encode(PlanComplete(1), 0, 1))
     with pytest.raises(BadDescriptor, match="none came"):
         ours.receive(5)
 
 
-def test_descriptors_of_another_frame_are_refused_and_closed(
-    ends: Ends, context: zmq.Context[zmq.Socket[bytes]]
-) -> None:
+def test_descriptors_of_another_frame_are_refused_and_closed(ends: Ends, raw_pair: RawPair) -> None:
     ours, path, theirs = ends
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     socket.send_fds(theirs, [b"\7" + b"\0" * 7], [0])
-    pair = raw_pair(context, path)
-    pair.send(encode(Ping(1), 0, 1))
+    pair = raw_pair(path)
+    pair.send(encode(PlanComplete(1), 0, 1))
     with pytest.raises(BadDescriptor, match="do not belong"):
         ours.receive(5)
-    pair.close(linger=0)
-    assert len(os.listdir("/proc/self/fd")) <= before + 3  # libzmq's own for the new connection
+    assert open_descriptors() <= before + 3  # libzmq's own for the new connection
+
+
+def send_for_ever(channel: Channel) -> None:
+    for number in itertools.count():
+        channel.send(PlanComplete(number))
 
 
 class TestPackets:
@@ -189,26 +209,26 @@ class TestPackets:
 
     def test_round_trip_with_a_descriptor(self, pair: tuple[PacketChannel, socket.socket]) -> None:
         ours, theirs = pair
-        ours.send(Ping(1), [sealed_memfd("x", b"bytes")])
+        ours.send(PlanComplete(1), [sealed_memfd("x", b"bytes")])
         message, descriptors = PacketChannel(theirs).receive(5)
-        assert message == Ping(1)
+        assert message == PlanComplete(1)
         assert read_sealed(descriptors[0], 10) == b"bytes"
 
     def test_unannounced_descriptors_are_refused_and_closed(self, pair: tuple[PacketChannel, socket.socket]) -> None:
         ours, theirs = pair
-        before = len(os.listdir("/proc/self/fd"))
-        socket.send_fds(theirs, [encode(Stop(), 0)], [0, 1])
+        before = open_descriptors()
+        socket.send_fds(theirs, [encode(ParseVersions(), 0)], [0, 1])
         with pytest.raises(BadDescriptor, match="2 descriptors came where 0"):
             ours.receive(5)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_descriptors() == before
 
     def test_too_many_descriptors_are_refused_and_closed(self, pair: tuple[PacketChannel, socket.socket]) -> None:
         ours, theirs = pair
-        before = len(os.listdir("/proc/self/fd"))
-        socket.send_fds(theirs, [encode(Stop(), 0)], [0] * 200)
+        before = open_descriptors()
+        socket.send_fds(theirs, [encode(ParseVersions(), 0)], [0] * 200)
         with pytest.raises(BadDescriptor, match="cut off"):
             ours.receive(5)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_descriptors() == before
 
     def test_the_end_is_told(self, pair: tuple[PacketChannel, socket.socket]) -> None:
         ours, theirs = pair
@@ -216,13 +236,12 @@ class TestPackets:
         with pytest.raises(ChannelClosed):
             ours.receive(5)
         with pytest.raises(ChannelClosed):
-            ours.send(Stop())
+            ours.send(ParseVersions())
 
     def test_who_does_not_read_is_not_waited_for(self, pair: tuple[PacketChannel, socket.socket]) -> None:
         ours, _ = pair
         with pytest.raises(ChannelClosed, match="does not take"):
-            for number in range(100_000):
-                ours.send(Ping(number))
+            send_for_ever(ours)
 
 
 class TestSealedFiles:
@@ -245,7 +264,7 @@ class TestSealedFiles:
         file = tmp_path / "file"
         file.write_bytes(b"content")
         reader, _ = os.pipe()
-        with pytest.raises(BadDescriptor, match="not a memfd|not sealed"):
+        with pytest.raises(BadDescriptor, match=r"not a memfd|not sealed"):
             read_sealed(os.open(file, os.O_RDONLY), 100)
         with pytest.raises(BadDescriptor, match="not a regular file"):
             read_sealed(reader, 100)

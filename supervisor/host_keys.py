@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owns the SSH host keys of a provisioning (provisioning.md 7): made apart, put in place at the end, then sshd is told.
+
+Runs in the supervisor. The image's keys stay in force until everything else has succeeded.
+"""
+
+from ipc.messages import CommitSshdReload, InstallHostKeys, MakeHostKeys
+from supervisor import options
+from supervisor.config import Config
+from supervisor.journal import Journal
+from supervisor.records import HostKeysInstalled, HostKeysStaged
+from supervisor.steps import Steps
+
+
+class HostKeys:
+    """Keys in `ssh_dir`; they are made in a folder of their own beside them, so that a rename puts them in place."""
+
+    def __init__(self, steps: Steps, journal: Journal, config: Config, ssh_dir: str) -> None:
+        self._steps = steps
+        self._journal = journal
+        self._config = config
+        self._ssh_dir = ssh_dir
+        self._staging = f"{ssh_dir}/.agent-supervisor-host-keys"
+
+    async def make(self) -> None:
+        """New keys of the configured type, unless the settings keep the image's or an earlier start made them."""
+        if not self._config[options.REGENERATE_HOST_KEYS] or self._journal.state.fingerprint:
+            return
+        key_type = self._config[options.HOST_KEY_TYPE]
+        await self._steps.take("host keys made", "host-keys", MakeHostKeys(key_type, self._staging))
+        if not self._journal.state.staged:
+            self._journal.append(HostKeysStaged(self._staging))
+
+    async def install(self) -> None:
+        """The new keys in the place of the old; then a running sshd reads them and its settings."""
+        if self._journal.state.staged:
+            order = InstallHostKeys(self._staging, self._ssh_dir)
+            committed = await self._steps.take("host keys in place", "host-keys", order)
+            self._journal.append(HostKeysInstalled(committed.fact if committed is not None else "unknown"))
+        await self._steps.take("sshd", "sshd-reload", CommitSshdReload())
