@@ -15,6 +15,7 @@ from ipc.messages import AccountFacts
 ACCOUNTS = "/etc/passwd"
 LOGIN_DEFS = "/etc/login.defs"
 PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
+SSHD_PID = "/run/sshd.pid"
 UID_MIN_FALLBACK = 100
 ACCOUNT_FIELDS = 7
 LARGEST = 4 * 1024 * 1024
@@ -78,6 +79,11 @@ def media(configured: str, root: str = "") -> list[str]:
         if rank is not None and not os.path.isdir(f"{root}/dev/{name}"):
             ranked.append((rank, len(name), name))
     return [f"{root}/dev/{name}" for _, _, name in sorted(ranked)]
+
+
+def sshd_runs(root: str = "") -> bool:
+    """Whether an sshd has left its process number; whether it is true is for the committer that signals it."""
+    return os.path.exists(f"{root}{SSHD_PID}")
 
 
 def _uid_min(root: str) -> int:

@@ -5,7 +5,7 @@ Runs in the supervisor. The image's keys stay in force until everything else has
 """
 
 from ipc.messages import CommitSshdReload, InstallHostKeys, MakeHostKeys
-from supervisor import options
+from supervisor import facts, options
 from supervisor.config import Config
 from supervisor.journal import Journal
 from supervisor.records import HostKeysInstalled, HostKeysStaged
@@ -37,4 +37,6 @@ class HostKeys:
             order = InstallHostKeys(self._staging, self._ssh_dir)
             committed = await self._steps.take("host keys in place", "host-keys", order)
             self._journal.append(HostKeysInstalled(committed.fact if committed is not None else "unknown"))
-        await self._steps.take("sshd", "sshd-reload", CommitSshdReload())
+        # At a first boot sshd waits for us: then there is nobody to tell.
+        if facts.sshd_runs():
+            await self._steps.take("sshd", "sshd-reload", CommitSshdReload())

@@ -146,8 +146,9 @@ class Provisioning:
             await contact
             await self._apply(medium)
             self._tell("waits for the keys")
-            await part.loop.all(transport_key, host_keys)
+            await host_keys
             await self._host_keys.install()
+            await transport_key
             self._finish(medium)
         except AgentError as error:
             await self._fail(error, contact, transport_key, host_keys)

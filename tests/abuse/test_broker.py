@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a taken-over worker tries on its supervisor: it is killed and counted, and everyone else's work goes on."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.abuse import broker
 from tests.abuse.attempts import HONEST, attack, does_honest_work
-from tests.abuse.conftest import MODULES, Ground
+from tests.abuse.ground import Ground
 from tests.jail.rigged import Rig
 
 pytestmark = pytest.mark.root
@@ -49,11 +48,9 @@ VIOLATIONS = {
 LATEST_S, BIGGEST_KIB = 0.25, 40 * 1024
 
 
-@pytest.fixture(scope="module")
-def rig(ground: Ground) -> Iterator[Rig]:
-    with Rig(ground.lab, ground.policy, modules=MODULES) as rig:
-        assert does_honest_work(rig)
-        yield rig
+@pytest.fixture
+def rig(ground: Ground) -> Rig:
+    return ground.rig()
 
 
 def while_others_work(rig: Rig, name: str, kind: str = "parser") -> dict[str, Any]:
@@ -125,25 +122,25 @@ def _descriptors_at_rest(rig: Rig) -> int:
 
 def test_a_message_in_the_wrong_phase_is_a_violation(ground: Ground) -> None:
     """In steady state nobody provisions any more."""
-    with Rig(ground.lab, ground.policy, modules=MODULES, phase="steady") as rig:
-        answer = attack(rig, "floods_with_permitted", kind="provisioning", final="PlanComplete")
-        assert (answer["error"], "in phase steady" in answer["text"]) == ("WorkerViolation", True)
+    rig = ground.rig(phase="steady")
+    answer = attack(rig, "floods_with_permitted", kind="provisioning", final="PlanComplete")
+    assert (answer["error"], "in phase steady" in answer["text"]) == ("WorkerViolation", True)
 
 
 def test_an_answer_before_it_is_ready_is_a_violation(ground: Ground) -> None:
-    with Rig(ground.lab, ground.policy, modules=MODULES, early="answers_before_it_is_ready") as rig:
-        answer = rig.ask("job", kind="parser", content=HONEST)
-        assert (answer["error"], answer["violations"]) == ("WorkerViolation", 1)
+    rig = ground.rig(early="answers_before_it_is_ready")
+    answer = rig.ask("job", kind="parser", content=HONEST)
+    assert (answer["error"], answer["violations"]) == ("WorkerViolation", 1)
 
 
 @pytest.mark.parametrize("early", ["greets_by_half", "greets_with_nonsense", "connects_twice"])
 def test_connections_beside_its_own_get_it_nothing(early: str, ground: Ground) -> None:
-    with Rig(ground.lab, ground.policy, modules=MODULES, early=early) as rig:
-        for _ in range(3):
-            assert does_honest_work(rig)
+    rig = ground.rig(early=early)
+    for _ in range(3):
+        assert does_honest_work(rig)
 
 
 def test_one_that_ends_without_a_word_is_replaced_a_few_times(ground: Ground) -> None:
-    with Rig(ground.lab, ground.policy, modules=MODULES, early="says_nothing") as rig:
-        answer = rig.ask("job", kind="parser", content=HONEST)
-        assert (answer["error"], "ended with 0" in answer["text"]) == ("Unavailable", True)
+    rig = ground.rig(early="says_nothing")
+    answer = rig.ask("job", kind="parser", content=HONEST)
+    assert (answer["error"], "ended with 0" in answer["text"]) == ("Unavailable", True)

@@ -9,9 +9,8 @@ import pytest
 
 from tests.abuse import controls as c
 from tests.abuse.attempts import attack, does_honest_work, outcome
-from tests.abuse.conftest import MODULES, Ground
+from tests.abuse.ground import Ground
 from tests.jail.mutants import Mutation
-from tests.jail.rigged import Rig
 
 pytestmark = pytest.mark.root
 
@@ -33,9 +32,9 @@ ROWS: dict[str, tuple[Mutations, Mutations, tuple[str, ...]]] = {
 
 def outcomes(ground: Ground, mutations: Mutations, names: tuple[str, ...]) -> dict[str, bool]:
     """Whether each attempt succeeds."""
-    with Rig(ground.lab, ground.policy, (*c.UNSEEN, *mutations), modules=MODULES) as rig:
-        assert does_honest_work(rig)
-        return {name: outcome(rig, name).startswith("succeeded") for name in names}
+    rig = ground.rig((*c.UNSEEN, *mutations))
+    assert does_honest_work(rig)
+    return {name: outcome(rig, name).startswith("succeeded") for name in names}
 
 
 @pytest.mark.parametrize("control", ROWS)
@@ -46,12 +45,12 @@ def test_an_attack_succeeds_without_the_control_alone(control: str, ground: Grou
 
 
 def test_without_the_table_a_parser_proposes_passwords(ground: Ground) -> None:
-    with Rig(ground.lab, ground.policy, c.TABLE, modules=MODULES) as rig:
-        number = rig.tell("job", kind="parser", content="attack message_of_another", final="SetPassword")
-        assert rig.answer(number).get("messages") == ["SetPassword"]
+    rig = ground.rig(c.TABLE)
+    number = rig.tell("job", kind="parser", content="attack message_of_another", final="SetPassword")
+    assert rig.answer(number).get("messages") == ["SetPassword"]
 
 
 def test_without_the_descriptor_checks_more_come_than_were_announced(ground: Ground) -> None:
-    with Rig(ground.lab, ground.policy, (*c.DESCRIPTORS, *c.TABLE), modules=MODULES) as rig:
-        answer = attack(rig, "announces_one_sends_two")
-        assert (answer.get("messages"), answer.get("attached")) == (["Versions"], [2])
+    rig = ground.rig((*c.DESCRIPTORS, *c.TABLE))
+    answer = attack(rig, "announces_one_sends_two")
+    assert (answer.get("messages"), answer.get("attached")) == (["Versions"], [2])

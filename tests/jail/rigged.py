@@ -92,6 +92,10 @@ class Rig:
         self.spawner = 0
 
     def __enter__(self) -> "Rig":
+        return self.open()
+
+    def open(self) -> "Rig":
+        """Start it; `close` ends it."""
         lab = self._lab
         lab.path(self._home).mkdir()
         lab.path(f"{self._home}/order").write_text(json.dumps(self._order))
