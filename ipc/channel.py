@@ -159,7 +159,11 @@ class ZmqChannel(_Sequenced):
         """The kernel's word on who connected: the listening socket's folder admits only it, this confirms it."""
         if self._peer_uid is None:
             return
-        uid = str(frame.get("Peer-Address")).rpartition("localhost:")[2].split(":")[0]
+        try:
+            uid = str(frame.get("Peer-Address")).rpartition("localhost:")[2].split(":")[0]
+        except zmq.ZMQError:
+            # A greeting of ZMTP's first version, which names nobody, is still answered by libzmq.
+            raise MalformedMessage("frame of a peer that says nothing of itself") from None
         if uid != str(self._peer_uid):
             raise MalformedMessage(f"frame from uid {uid} where {self._peer_uid} was due")
 

@@ -7,7 +7,6 @@ Runs in the supervisor, once, at its start. A wrong value never stops the agent,
 import os
 import re
 import stat
-from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
@@ -68,7 +67,7 @@ class Parsed(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
 
 
-def load(path: Path) -> Parsed:
+def load(path: str | os.PathLike[str]) -> Parsed:
     """The settings in the file at `path`; ConfigError when it is absent, empty, too large, no text, or no file."""
     content = _read(path)
     if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
@@ -99,7 +98,7 @@ def parse(text: str) -> Parsed:
     return Parsed(Config(values), tuple(sorted(findings, key=lambda finding: finding.line)))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str | os.PathLike[str]) -> bytes:
     try:
         # Not blocking: a FIFO in the file's place must not hold the agent up.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

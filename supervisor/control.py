@@ -8,7 +8,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -37,7 +36,7 @@ class Duties(msgspec.Struct, frozen=True):
     controls: Mapping[str, Callable[[str], str]]
     outside: Callable[[str], bool]
     audit: Callable[[str], None]
-    proc: Path = Path("/proc")
+    proc: str = "/proc"
 
 
 class _Connection(msgspec.Struct):
@@ -179,35 +178,36 @@ class ControlServer:
         return cgroup is not None and self._duties.outside(cgroup)
 
 
-def listen(path: Path, group: int | None) -> socket.socket:
+def listen(path: str | os.PathLike[str], group: int | None) -> socket.socket:
     """A listening socket at `path`, in place of whatever socket was there; 0660 root:group, or 0600 without a group.
 
     Nobody can connect before owner and mode are right. Giving it to a group needs CAP_CHOWN, or to be in the group;
     without either it stays 0600."""
-    new = path.with_name(path.name + ".new")
+    new = f"{os.fspath(path)}.new"
     with contextlib.suppress(FileNotFoundError):
-        new.unlink()
+        os.unlink(new)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         # The mode that bind gives to the file: set before there is one, instead of a umask for the whole process.
         os.fchmod(listener.fileno(), 0o600)
-        listener.bind(str(new))
+        listener.bind(new)
         if group is not None:
             with contextlib.suppress(PermissionError):
                 os.chown(new, -1, group, follow_symlinks=False)
-                new.chmod(0o660)
+                os.chmod(new, 0o660)  # noqa: S103 - the group is meant to connect
         listener.listen(CONNECTIONS)
-        new.replace(path)
+        os.replace(new, path)
     except OSError:
         listener.close()
         raise
     return listener
 
 
-def group_id(name: str, file: Path = Path("/etc/group")) -> int | None:
+def group_id(name: str, file: str | os.PathLike[str] = "/etc/group") -> int | None:
     """The gid of the group called `name`, None without one. Reads the file itself: NSS would load modules into root."""
     try:
-        lines = file.read_text("utf-8", "replace").splitlines()
+        with open(file, encoding="utf-8", errors="replace") as text:
+            lines = text.read().splitlines()
     except OSError:
         return None
     for line in lines:

@@ -5,7 +5,6 @@ Runs in the supervisor, only below its own folders. It never follows a link at t
 """
 
 import os
-from pathlib import Path
 
 from ipc.errors import StateError
 
@@ -13,7 +12,7 @@ from ipc.errors import StateError
 def make_folder(path: str, mode: int) -> None:
     """The folder `path`, root's, with exactly `mode`; an existing one that is wider is tightened."""
     try:
-        Path(path).mkdir(mode=mode, parents=True, exist_ok=True)
+        os.makedirs(path, mode=mode, exist_ok=True)
         if os.stat(path, follow_symlinks=False).st_mode & 0o7777 != mode:
             os.chmod(path, mode)
     except OSError as error:

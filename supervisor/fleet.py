@@ -149,7 +149,12 @@ class Fleet:
         checker.channel.send(
             VerifyWorker(worker.kind, worker.pid, worker.uid, missing_names(worker.missing)), (worker.pidfd,)
         )
-        verdict, _ = await checker.receive(self._profiles["verifier"].lifetime.deadline_s)
+        deadline_s = self._profiles["verifier"].lifetime.deadline_s
+        try:
+            verdict, _ = await checker.receive(deadline_s)
+        except TimedOut:
+            await self._end_hung(checker)
+            raise WorkerHung(f"{checker.name} did not finish within {deadline_s:g} s: killed") from None
         if not isinstance(verdict, Verification):
             raise WorkerViolation(f"{checker.name} answered {type(verdict).__name__}")
         self._judge(worker, list(verdict.mismatches))

@@ -11,7 +11,6 @@ import os
 import stat
 import struct
 import zlib
-from pathlib import Path
 
 import msgspec
 
@@ -40,17 +39,17 @@ class Replayed(msgspec.Struct, frozen=True):
 class Journal:
     """The open journal. `state` is what all records add up to; `notes` tells what was repaired when it was opened."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open or create the file at `path`, whose folder must exist. StateError when it can't be used.
 
         A torn last record is cut off. Damage before the last record moves the file aside: a new try starts empty."""
-        self.path = path
+        self.path = os.fspath(path)
         self.notes: tuple[str, ...] = ()
         self.state = State()
         self._end = 0
         self._descriptor = -1
         try:
-            self._descriptor = _open_locked(path)
+            self._descriptor = _open_locked(self.path)
             self._replay()
         except OSError as error:
             self.close()
@@ -82,22 +81,22 @@ class Journal:
 
     def compact(self) -> None:
         """Replace the file by the fewest records that say the same; at every instant one of the two is complete."""
-        new = self.path.with_name(self.path.name + ".new")
+        new = f"{self.path}.new"
         content = MAGIC + b"".join(_pack(record) for record in self.state.records())
         descriptor = -1
         try:
             with contextlib.suppress(FileNotFoundError):
-                new.unlink()
+                os.unlink(new)
             descriptor = _open_locked(new)
             _write_all(descriptor, content)
             os.fsync(descriptor)
-            new.replace(self.path)
+            os.replace(new, self.path)
             _sync_folder(self.path)
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
             with contextlib.suppress(OSError):
-                new.unlink()
+                os.unlink(new)
             raise StateError(f"{self.path}: {error.strerror}") from None
         os.close(self._descriptor)
         self._descriptor, self._end = descriptor, len(content)
@@ -139,7 +138,7 @@ class Journal:
         """Move the file aside and return the error that tells all this."""
         aside = _free_name(self.path)
         try:
-            self.path.replace(aside)
+            os.replace(self.path, aside)
             _sync_folder(self.path)
         except OSError as error:
             return StateError(f"{self.path} is {what}, and can't be moved aside: {error.strerror}")
@@ -205,7 +204,7 @@ def _checksum(body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(len(body).to_bytes(4, "little")))
 
 
-def _open_locked(path: Path) -> int:
+def _open_locked(path: str) -> int:
     """The file, 0600 and ours, locked against a second writer."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
@@ -243,15 +242,15 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _sync_folder(path: Path) -> None:
+def _sync_folder(path: str) -> None:
     """Have the folder's entry for `path` on disk."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def _free_name(path: Path) -> Path:
-    names = [path.with_name(f"{path.name}.damaged.{number}") for number in range(1, DAMAGED_KEPT + 1)]
-    return next((name for name in names if not name.exists()), names[-1])
+def _free_name(path: str) -> str:
+    names = [f"{path}.damaged.{number}" for number in range(1, DAMAGED_KEPT + 1)]
+    return next((name for name in names if not os.path.exists(name)), names[-1])

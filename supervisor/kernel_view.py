@@ -45,6 +45,7 @@ def credential_mismatches(status: dict[str, str], uid: int, profile: Profile) ->
         "CapBnd": mask,
         "CapAmb": mask,
         "NoNewPrivs": "1",
+        "Umask": "0077",
         "Seccomp": "2",
         "Seccomp_filters": str(FILTERS),
     }

@@ -9,7 +9,6 @@ import select
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -62,7 +61,7 @@ class Outlet(ABC):
 class FileOutlet(Outlet):
     """The log file. Opened once, and anew when something else stands at its path (log rotation)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
         self._path = path
         self._descriptor = -1

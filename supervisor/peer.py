@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import struct
-from pathlib import Path
 
 import msgspec
 
@@ -46,12 +45,12 @@ def close_peer(peer: Peer) -> None:
             os.close(peer.pidfd)
 
 
-def cgroup_of(peer: Peer, proc: Path) -> str | None:
+def cgroup_of(peer: Peer, proc: str | os.PathLike[str]) -> str | None:
     """The text of the peer's cgroup file; None when it is gone, or can't be told for certain."""
     if peer.pid <= 0 or peer.pidfd < 0:
         return None
     try:
-        with (proc / str(peer.pid) / "cgroup").open("rb") as file:
+        with open(f"{os.fspath(proc)}/{peer.pid}/cgroup", "rb") as file:
             content = file.read(MAX_CGROUP_BYTES + 1)
     except OSError:
         return None

@@ -23,7 +23,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     why: str
 
 
-def saved_endpoint(lib_dir: os.PathLike[str]) -> Endpoint:
+def saved_endpoint(lib_dir: str | os.PathLike[str]) -> Endpoint:
     """The address that an earlier run saved below `lib_dir`; else the platform's own, right nearly everywhere."""
     # No Path of our own: pathlib brings urllib into a process that lives as long as the machine.
     path = os.path.join(lib_dir, _FILE_NAME)

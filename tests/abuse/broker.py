@@ -200,10 +200,18 @@ def greets_by_half(_: Channel, __: Callable[[], None]) -> None:
 
 
 def greets_with_nonsense(_: Channel, __: Callable[[], None]) -> None:
-    for piece in (b"\0" * 64, b"\xff" * 64, os.urandom(4096)):
+    for piece in (b"\xff" * 64, b"\xff" + bytes(8) + b"\x7f" + b"\x09" * 54, b"\xff" + bytes(8) + b"\x7f\x03\0PLAIN" + bytes(60)):
         _HELD.append(socket.socket(socket.AF_UNIX))
         _HELD[-1].connect(OWN_SOCKET)
         _HELD[-1].send(piece)
+
+
+def greets_as_of_old(_: Channel, __: Callable[[], None]) -> None:
+    """ZMTP's first version: no names, no mechanism; a greeting by length, then a frame."""
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect(OWN_SOCKET)
+    peer.send(b"\x01\0" + b"\x06\0hello")
+    wait_for_the_end()
 
 
 def connects_twice(_: Channel, __: Callable[[], None]) -> None:
@@ -225,5 +233,6 @@ EARLY: dict[str, Callable[[Channel, Callable[[], None]], None]] = {
     "greets_by_half": greets_by_half,
     "greets_with_nonsense": greets_with_nonsense,
     "connects_twice": connects_twice,
+    "greets_as_of_old": greets_as_of_old,
     "says_nothing": says_nothing,
 }

@@ -135,9 +135,17 @@ def test_an_answer_before_it_is_ready_is_a_violation(ground: Ground) -> None:
 
 @pytest.mark.parametrize("early", ["greets_by_half", "greets_with_nonsense", "connects_twice"])
 def test_connections_beside_its_own_get_it_nothing(early: str, ground: Ground) -> None:
+    """Whichever connection libzmq takes: the worker is served as always, or found out."""
     rig = ground.rig(early=early)
-    for _ in range(3):
-        assert does_honest_work(rig)
+    for _ in range(4):
+        answer = rig.ask("job", kind="parser", content=HONEST)
+        assert answer.get("messages") == ["Versions"] or answer["error"] == "WorkerViolation"
+
+
+def test_a_greeting_that_names_nobody_is_a_violation(ground: Ground) -> None:
+    """libzmq still talks to peers of the protocol's first version, of which it can't tell who they are."""
+    answer = ground.rig(early="greets_as_of_old").ask("job", kind="parser", content=HONEST)
+    assert (answer["error"], "says nothing of itself" in answer["text"]) == ("WorkerViolation", True)
 
 
 def test_one_that_ends_without_a_word_is_replaced_a_few_times(ground: Ground) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """/etc/waagent.conf absent, empty, no text: one clear sentence and an end; with wrong values: named, and a default."""
 
+from base64 import b64encode
+
 import pytest
 
 from tests.fabric.scene import image_files
@@ -19,7 +21,7 @@ UNUSABLE = {
     "UTF-16": ("\ufeffLogs.Verbose=y\n".encode("utf-16-le"), "byte order mark"),
     "a megabyte too long": (b"# \n" * 500_000, "is larger than"),
 }
-WRONG = b"""Provisioning.DeleteRootPassword=maybe
+WRONG = b"""Provisioning.DecodeCustomData=maybe
 Provisioning.PasswordCryptSaltLength=many
 OS.SshDir=etc/ssh
 Extensions.GoalStatePeriod=0
@@ -27,7 +29,7 @@ Provisioning.PasswordCryptId=7
 Surprise.Option=y
 """
 EXPECTED = (
-    "line 1: Provisioning.DeleteRootPassword = 'maybe' is not y or n; taken: the default, n",
+    "line 1: Provisioning.DecodeCustomData = 'maybe' is not y or n; taken: the default, n",
     "line 2: Provisioning.PasswordCryptSaltLength = 'many' is not a whole number; taken: the default, 10",
     "line 3: OS.SshDir = 'etc/ssh' is not an absolute path; taken: the default, /etc/ssh",
     "line 4: Extensions.GoalStatePeriod = '0' is not between 1 and",
@@ -64,12 +66,12 @@ def test_no_file_ends_the_agent_with_one_sentence(other: str) -> None:
 
 
 def test_wrong_values_are_named_and_the_defaults_taken() -> None:
-    with booted(config=WRONG + QUICK.replace(b"Provisioning.DeleteRootPassword=y\n", b"")) as vm:
+    with booted(config=WRONG + QUICK.replace(b"Provisioning.DecodeCustomData=y\n", b"")) as vm:
         vm.boot(vm.wanted.medium())
         vm.scene.wait_until_ready()
         log = vm.scene.log()
         assert [text for text in EXPECTED if log.count(text) != 1] == []
-        assert "root password: done" not in log
+        assert vm.lab.read("/var/lib/waagent/CustomData") == b64encode(vm.wanted.custom_data or b"")
 
 
 def test_systemd_does_not_start_it_again_and_again() -> None:

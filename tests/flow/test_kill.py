@@ -4,6 +4,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,9 @@ READY_WITHIN_S = 20.0
 COMMITTERS = ("hostname", "account", "password", "sudoers", "sshd", "home-keys", "root-lock", "host-keys")
 WORKERS = ("parser", "provisioning", "vault", "verifier", *COMMITTERS)
 # A resident process, killed while that kind of worker is at work.
-RESIDENTS = tuple(f"{who} during {kind}" for who in ("supervisor", "spawner") for kind in ("parser", "account", "host-keys"))
+RESIDENTS = tuple(
+    f"{who} during {kind}" for who in ("supervisor", "spawner") for kind in ("parser", "account", "host-keys")
+)
 TOGETHER = ("every worker once",)
 SLOWEST_DEADLINE_S = 5.0
 
@@ -116,7 +119,7 @@ def test_a_hung_worker_is_killed_after_its_deadline() -> None:
 def _filters(pid: int) -> int:
     """How many system-call filters are in force on it; 0 when it is gone."""
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith("Seccomp_filters")), 0)
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("Seccomp_filters")), 0)
     except (FileNotFoundError, ProcessLookupError):
         return 0
