@@ -92,7 +92,8 @@ def parse(text: str) -> Parsed:
         try:
             values[option.name] = _value(option, raw)
         except ValueError as error:
-            problem = f"{option.name} = {_brief(raw)} is not {error}"
+            # No equals sign: the log would take the value of DeleteRootPassword for one.
+            problem = f"{option.name} is {_brief(raw)}, not {error}"
             findings.append(Finding("warning", number, problem, _default_text(option)))
     findings += _unknown(entries)
     return Parsed(Config(values), tuple(sorted(findings, key=lambda finding: finding.line)))

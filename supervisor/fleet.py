@@ -154,7 +154,8 @@ class Fleet:
             verdict, _ = await checker.receive(deadline_s)
         except TimedOut:
             await self._end_hung(checker)
-            raise WorkerHung(f"{checker.name} did not finish within {deadline_s:g} s: killed") from None
+            # Not the fault of the one that was looked at: it dies unused, and the job is begun anew.
+            raise WorkerDied(checker.name, f"did not finish within {deadline_s:g} s and was killed") from None
         if not isinstance(verdict, Verification):
             raise WorkerViolation(f"{checker.name} answered {type(verdict).__name__}")
         self._judge(worker, list(verdict.mismatches))

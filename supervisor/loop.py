@@ -7,6 +7,7 @@ with the workers' runtime it is one of the two places that may catch every excep
 
 import heapq
 import itertools
+import select
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
@@ -168,7 +169,9 @@ class Loop:
         if self._stopping:
             return
         try:
-            events = self._poller.poll(self._patience_ms())
+            # With nothing to watch ZeroMQ's poller does not wait, not even for a timer.
+            poller = self._poller if self._callbacks else select.poll()
+            events = poller.poll(self._patience_ms())
         except InterruptedError:
             events = []
         self.turns += 1

@@ -82,8 +82,9 @@ class Observer:
             trouble = status.troubles[0]
             wait = max(0.0, trouble.next_try_at - self._now())
             return f"{status.address}: {trouble.error} (attempt {trouble.attempts}, next in {wait:.0f} s)"
-        if self._watched.contact.trouble:
-            return f"{status.address}: {self._watched.contact.trouble}"
+        trouble_said = self._watched.contact.trouble or self._watched.rounds.trouble
+        if trouble_said:
+            return f"{status.address}: {trouble_said}"
         if status.last_answer_at is None:
             return f"{status.address}: {status.last_error or 'no answer yet'}"
         return f"{status.address}: answered {self._now() - status.last_answer_at:.0f} s ago"

@@ -40,11 +40,11 @@ from supervisor.journal import Journal
 from supervisor.layout import Layout
 from supervisor.loop import Loop, Promise
 from supervisor.medium import Finder, Medium
+from supervisor.ready import Ready
 from supervisor.records import (
     ProvisioningBegun,
     ProvisioningFailed,
     ProvisioningFinished,
-    ReadyAccepted,
 )
 from supervisor.steps import Steps
 
@@ -92,7 +92,6 @@ class Provisioning:
 
     def __init__(self, parts: Parts, vm_id: str) -> None:
         self.text = "not begun"
-        self.done = False
         self._ = parts
         self._vm_id = vm_id
         self._steps = Steps(parts.fleet, parts.journal, parts.say, self._tell)
@@ -102,6 +101,7 @@ class Provisioning:
             parts.config[options.PASSWORD_PATH],
             parts.config[options.HOME_DIR],
         )
+        self._ready = Ready(parts.loop, parts.contact, parts.journal, parts.say, self._tell)
         self._host_keys = HostKeys(self._steps, parts.journal, parts.config, self._paths.ssh_dir)
 
     async def run(self) -> None:
@@ -124,9 +124,9 @@ class Provisioning:
                 part.loop.start("transport key", self._make_transport_key()),
             )
             if finished and not part.journal.state.ready:
-                await self._report_ready()
+                await self._ready.report()
             else:
-                self._done("done on an earlier start")
+                self._tell("done on an earlier start")
         except AgentError as error:
             self.text = f"done on an earlier start; but {error}"
             part.say("error", "provisioning", self.text)
@@ -153,7 +153,8 @@ class Provisioning:
         except AgentError as error:
             await self._fail(error, contact, transport_key, host_keys)
         else:
-            await self._report_ready()
+            await self._ready.report()
+            part.table.advance("steady")
 
     async def _announce(self) -> None:
         """Find the host and tell it that provisioning starts."""
@@ -237,20 +238,6 @@ class Provisioning:
         if read_text(path) != self._vm_id:
             write_whole(path, self._vm_id.encode(), PRIVATE)
 
-    async def _report_ready(self) -> None:
-        """Tell the host; it may take hours to accept, and then the next start tells it again."""
-        self._tell("reports Ready")
-        try:
-            await self._.contact.report("Ready")
-            self._.say("info", "host", "accepted Ready")
-            self._.journal.append(ReadyAccepted())
-        except AgentError as error:
-            self._.say("error", "host", f"provisioned, but Ready is not reported or not noted: {error}")
-            self._tell(f"done, but {error}")
-        else:
-            self._done("done")
-        self._.table.advance("steady")
-
     async def _fail(self, error: AgentError, *tasks: Promise[None]) -> None:
         """Say what went wrong, here and to the host; the next start tries again."""
         problem = str(error)
@@ -273,10 +260,6 @@ class Provisioning:
 
     def _tell(self, text: str) -> None:
         self.text = text
-
-    def _done(self, text: str) -> None:
-        self.text = text
-        self.done = True
 
 
 def _options(config: Config) -> ProvisioningOptions:

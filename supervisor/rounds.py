@@ -15,16 +15,14 @@ REPEAT_TROUBLE_S = 3600.0
 
 
 class Rounds:
-    """The poll loop; `text` is for `ps`."""
+    """The poll loop; `trouble` is why the last poll brought nothing, for `ps`."""
 
     def __init__(self, loop: Loop, contact: Contact, period_s: float, say: Callable[[str, str, str], None]) -> None:
-        self.text = "not begun"
-        self.polls = 0
+        self.trouble = ""
         self._loop = loop
         self._contact = contact
         self._period_s = period_s
         self._say = say
-        self._trouble = ""
         self._said_at = float("-inf")
 
     async def run(self) -> None:
@@ -40,19 +38,16 @@ class Rounds:
         except HostError as error:
             self._note_trouble(str(error))
             return
-        self.polls += 1
-        if self._trouble:
+        if self.trouble:
             self._say("info", "host", "answers again")
-            self._trouble = ""
+            self.trouble = ""
         goal_state = self._contact.goal_state
         if new and goal_state is not None:
             self._say("info", "host", f"goal state {goal_state.incarnation}, container {goal_state.container_id}")
-        self.text = f"goal state {goal_state.incarnation}" if goal_state is not None else "none"
 
     def _note_trouble(self, text: str) -> None:
         now = self._loop.clock.monotonic()
-        if text != self._trouble or now - self._said_at >= REPEAT_TROUBLE_S:
+        if text != self.trouble or now - self._said_at >= REPEAT_TROUBLE_S:
             self._say("warning", "host", f"{text}; asked again every {self._period_s:g} s")
             self._said_at = now
-        self._trouble = text
-        self.text = f"no answer: {text}"
+        self.trouble = text

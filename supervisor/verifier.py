@@ -57,7 +57,7 @@ def verify(request: VerifyWorker, profile: Profile, pidfd: int) -> Verification:
         threads = os.listdir(f"{folder}/task")
         for thread in threads:
             found += [f"thread {thread}: {text}" for text in _thread(f"{folder}/task/{thread}", request, profile)]
-        found += _process(folder, request.uid, profile)
+        found += _process(folder, request, profile)
     except (FileNotFoundError, ProcessLookupError):
         found.append(GONE)
     if f"Pid:\t{request.pid}\n" not in read(f"/proc/self/fdinfo/{pidfd}"):
@@ -76,18 +76,45 @@ def _thread(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
     return found
 
 
-def _process(folder: str, uid: int, profile: Profile) -> list[str]:
-    """Dumpable, descriptor limit, cgroup, root and mounts of the process."""
+def _process(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
+    """Dumpable, resource limits, cgroups, root and mounts of the process."""
     found = []
-    if uid and os.stat(f"{folder}/status").st_uid != 0:
+    if request.uid and os.stat(f"{folder}/status").st_uid != 0:
         found.append("dumpable: another process of the same uid could read its memory")
-    limits = {line[:26].strip(): line[26:].split()[0] for line in read(f"{folder}/limits").splitlines()[1:]}
-    if limits.get("Max open files") != str(profile.limits.open_files):
-        found.append(f"open files limit is {limits.get('Max open files')}, policy says {profile.limits.open_files}")
-    if f"/{profile.kind}." not in read(f"{folder}/cgroup"):
-        found.append("not in a cgroup of its own")
+    found += _limits(read(f"{folder}/limits"), profile)
+    found += _cgroups(read(f"{folder}/cgroup"), profile.kind, request.missing)
     if profile.view == "own":
         found += _view(folder, profile)
+    return found
+
+
+def _limits(text: str, profile: Profile) -> list[str]:
+    """No resource limit, soft or hard, is above the policy's."""
+    wanted = {
+        "Max open files": profile.limits.open_files,
+        "Max file size": profile.limits.file_size_mib << 20,
+        "Max processes": profile.limits.pids,
+        "Max core file size": 0,
+        "Max locked memory": 0,
+        "Max msgqueue size": 0,
+    }
+    rows = {line[:26].strip(): line[26:].split()[:2] for line in text.splitlines()[1:]}
+    return [
+        f"{name} is {' '.join(rows[name])}, policy says {value}"
+        for name, value in wanted.items()
+        if not all(limit.isdigit() and int(limit) <= value for limit in rows[name])
+    ]
+
+
+def _cgroups(text: str, kind: str, missing: tuple[str, ...]) -> list[str]:
+    """In every hierarchy that limits something the process is in a group of its own kind."""
+    rows = [line.split(":", 2)[1:] for line in text.splitlines()]
+    unified = next((path for names, path in rows if not names), "")
+    found = []
+    for controller, absence in (("memory", "memory-limit"), ("pids", "pids-limit"), ("cpu", "cpu-limit")):
+        path = next((path for names, path in rows if controller in names.split(",")), unified)
+        if absence not in missing and f"/{kind}." not in path:
+            found.append(f"not in a cgroup of its own for {controller}")
     return found
 
 
@@ -96,15 +123,16 @@ def _view(folder: str, profile: Profile) -> list[str]:
     allowed = {"/channel" if grant.access == "channel" else grant.path for grant in profile.paths}
     writable = {grant.path for grant in profile.paths if grant.access == "rw"} | {"/channel"}
     found = []
+    # The spawner's root, not our own, which is none of the host's either.
+    root, hosts = os.stat(f"{folder}/root/"), os.stat(f"/proc/{os.getppid()}/root/")
+    if (root.st_dev, root.st_ino) == (hosts.st_dev, hosts.st_ino):
+        found.append("its root is the host's")
+    elif stat.S_IMODE(root.st_mode) & 0o022:
+        found.append("its root is writable for others")
     for line in read(f"{folder}/mountinfo").splitlines():
         point, options = line.split()[4:6]
         if point != "/" and not any(point == path or point.startswith(f"{path}/") for path in allowed):
             found.append(f"mount {point} is not in the policy")
         elif "rw" in options.split(",") and point not in writable:
             found.append(f"mount {point} is writable")
-    root = os.stat(f"{folder}/root/")
-    if (root.st_dev, root.st_ino) == (os.stat("/").st_dev, os.stat("/").st_ino):
-        found.append("its root is the host's")
-    elif stat.S_IMODE(root.st_mode) & 0o022:
-        found.append("its root is writable for others")
     return found

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ipc.records import Event
 
 LOG_BYTES_A_READ = 8192
+LAST_WORDS_S = 1.0
 # A worker has this much to say: a stack or two, never a flood.
 LOG_BYTES_A_WORKER = 64 * 1024
 # How long libzmq may take to hand over what a worker sent before it ended.
@@ -72,7 +73,8 @@ class Worker:
         self._waiting: Promise[None] | None = None
         self._source: Watched = channel.source
         loop.watch(self._source, self._fetch)
-        self.exited.when_done(self._wake)
+        self._heard_until = float("inf")
+        self.exited.when_done(self._listen_on)
 
     @property
     def name(self) -> str:
@@ -116,10 +118,16 @@ class Worker:
                 raise WorkerDied(self.name, exit_text(self.exited.result().status)) from None
             raise
 
+    def _listen_on(self) -> None:
+        """It has ended; what it sent before may take a moment to arrive."""
+        self._heard_until = self._loop.clock.monotonic() + LAST_WORDS_S
+        self._loop.call_later(LAST_WORDS_S, self._wake)
+        self._wake()
+
     def _may_still_speak(self) -> bool:
         """A worker that ended well may have words on the way: libzmq hands them over from a thread of its own."""
         if isinstance(self.channel, ZmqChannel):
-            return self.exited.result().status == 0
+            return self.exited.result().status == 0 and self._loop.clock.monotonic() < self._heard_until
         self._fetch()
         return bool(self._inbox) or self._violation is not None
 

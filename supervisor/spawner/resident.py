@@ -21,12 +21,13 @@ SPAWNER_FD = 3
 
 
 class Resident:
-    """The one supervisor process; `channel` is the spawner's end of the record socket."""
+    """The one supervisor process; `channel` is our end of the record socket, `deaf` that nobody reads the other."""
 
     def __init__(self, compiled: Compiled, config_path: str) -> None:
         self._compiled = compiled
         self._config_path = config_path
         self._self = os.pidfd_open(os.getpid())
+        self.deaf = False
         self.channel, theirs = packet_pair()
         self.pid = self._start(theirs)
         theirs.close()

@@ -28,6 +28,7 @@ from supervisor.spawner.children import Children, Refused
 from supervisor.spawner.resident import Resident, say
 
 STOP_PATIENCE_S = 8.0
+LAST_MOMENTS_S = 1.0
 # What workers import, so that a fork finds it loaded and frozen: measured, it was most of a worker's start. The
 # provisioning worker and the makers of keys bring OpenSSL with them and import their own.
 COMMON_IMPORTS = (
@@ -89,6 +90,7 @@ class Service:
 
     def _after_death(self) -> int | None:
         """The supervisor is gone: so are its workers, and then it is started again; else the exit status."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
         code = os.waitstatus_to_exitcode(self._resident.reap())
         self._children.kill_all()
         if self._stopping:
@@ -99,8 +101,10 @@ class Service:
 
     def _wait(self) -> set[int]:
         poller = select.poll()
-        for descriptor in (self._wake, self._resident.channel.fileno(), self._resident.pidfd, *self._children.pidfds):
+        for descriptor in (self._wake, self._resident.pidfd, *self._children.pidfds):
             poller.register(descriptor, select.POLLIN)
+        if not self._resident.deaf:
+            poller.register(self._resident.channel.fileno(), select.POLLIN)
         return {descriptor for descriptor, _ in poller.poll()}
 
     def _take_signal(self) -> None:
@@ -117,7 +121,9 @@ class Service:
         try:
             packet, descriptors = receive_packet(self._resident.channel, ORDER_BYTES + 1)
         except ChannelClosed:
-            self._resident.kill()
+            # It is ending, most likely by itself, and then its own exit status is the one to hear of.
+            self._resident.deaf = True
+            signal.setitimer(signal.ITIMER_REAL, LAST_MOMENTS_S)
             return
         except ProtocolViolation as error:
             self._punish(error)

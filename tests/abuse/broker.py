@@ -200,7 +200,11 @@ def greets_by_half(_: Channel, __: Callable[[], None]) -> None:
 
 
 def greets_with_nonsense(_: Channel, __: Callable[[], None]) -> None:
-    for piece in (b"\xff" * 64, b"\xff" + bytes(8) + b"\x7f" + b"\x09" * 54, b"\xff" + bytes(8) + b"\x7f\x03\0PLAIN" + bytes(60)):
+    for piece in (
+        b"\xff" * 64,
+        b"\xff" + bytes(8) + b"\x7f" + b"\x09" * 54,
+        b"\xff" + bytes(8) + b"\x7f\x03\0PLAIN" + bytes(60),
+    ):
         _HELD.append(socket.socket(socket.AF_UNIX))
         _HELD[-1].connect(OWN_SOCKET)
         _HELD[-1].send(piece)

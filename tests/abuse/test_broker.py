@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.abuse import broker
-from tests.abuse.attempts import HONEST, attack, does_honest_work
+from tests.abuse.attempts import HONEST, attack
 from tests.abuse.ground import Ground
 from tests.jail.rigged import Rig
 

@@ -31,7 +31,7 @@ BEYOND_BUDGET_S = 0.25
 # The same as a multiple of a bare interpreter's start, with room for a busy machine.
 MOST_TIMES_BARE = 60
 READY_WITHIN_S = 60.0
-LOOK_EVERY_S = 0.01
+LOOK_EVERY_S = 0.02
 
 
 @dataclass(frozen=True)

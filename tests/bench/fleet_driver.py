@@ -171,8 +171,8 @@ def main() -> int:
 
 
 def _say(level: str, source: str, text: str) -> None:
-    """Only what nobody expects: workers that die on the job are this program's own doing."""
-    if level == "error":
+    """To where the measuring side reads; but not of workers that die on the job, which is this program's own doing."""
+    if level != "warning":
         sys.stderr.write(f"{source}: {text}\n")
 
 

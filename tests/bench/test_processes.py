@@ -2,6 +2,7 @@
 """Shows that what the bench reads from /proc is what happened, with real processes."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,37 @@ def test_memory_and_wakeups_are_of_the_live_processes(shell: subprocess.Popen[st
     assert processes.wakeups([shell.pid]) > woken
     assert 0 < processes.pss_mib([shell.pid]) <= processes.rss_mib(shell.pid)
     assert processes.pss_mib([2**22 + 1]) == 0
+
+
+@pytest.mark.root
+def test_pages_shared_with_other_pythons_count_as_ones_own() -> None:
+    """Two interpreters share their library: plain PSS halves it, while for one alone all of it counts."""
+    code = "import sys; print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-I", "-c", code]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+    ):
+        for interpreter in (one, other):
+            assert interpreter.stdout
+            assert interpreter.stdout.readline() == b"\n"
+        alone = processes.pss_alone_mib([one.pid])
+        assert processes.pss_mib([one.pid]) < alone <= processes.rss_mib(one.pid)
+        assert alone < processes.pss_alone_mib([one.pid, other.pid]) < 2 * alone
+        for interpreter in (one, other):
+            assert interpreter.stdin
+            interpreter.stdin.close()
+
+
+def test_a_process_began_when_it_was_started() -> None:
+    before = time.monotonic()
+    with subprocess.Popen(["/bin/sleep", "600"]) as sleeper:
+        # The kernel counts in ticks of 10 ms.
+        assert before - 0.011 <= processes.started_at(sleeper.pid) <= time.monotonic()
+        until("the program runs", lambda: processes.program_name(sleeper.pid) == "sleep")
+        sleeper.kill()
+    with pytest.raises(ProcessLookupError):
+        processes.started_at(sleeper.pid)
 
 
 def test_cpu_time_grows_with_work_alone(shell: subprocess.Popen[str]) -> None:

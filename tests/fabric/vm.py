@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns what a test of trouble asks of a VM again and again: is the agent well, what does `ps` say, what was left behind.
+"""Owns what a test of trouble asks of a VM again and again: is the agent well, what says `ps`, what is left behind.
 
 Runs in tests, outside the lab. It steers only what the scene can steer, and judges nothing that outcome.py judges.
 """
@@ -27,7 +27,7 @@ from tests.fabric.waiting import until
 
 # One key, quickly made; and no long wait for a medium that never comes.
 QUICK = CONFIG.replace(b"Type=auto", b"Type=ed25519") + b"Provisioning.MediaTimeout=1\n"
-# What a first boot may write before it has read and checked everything: the agent's own, and keys that are not in force.
+# What a first boot may write before it has read and checked everything: the agent's own, and keys not in force yet.
 ITS_OWN = (
     "/var/lib/agent-supervisor",
     "/var/lib/waagent",

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fabric.media import TYPICAL_BYTES, damaged_media, make_medium, make_ovf, make_udf
+from tests.fabric.media import TYPICAL_BYTES, damaged_media, make_medium, make_ovf
 from tests.fabric.scene import KEY, Wanted
+from tests.fabric.udf_writer import make_udf
 from tests.fabric.vm import PS_WITHIN_S, Ahead, Vm, booted
 
 pytestmark = pytest.mark.root

@@ -29,11 +29,11 @@ Provisioning.PasswordCryptId=7
 Surprise.Option=y
 """
 EXPECTED = (
-    "line 1: Provisioning.DecodeCustomData = 'maybe' is not y or n; taken: the default, n",
-    "line 2: Provisioning.PasswordCryptSaltLength = 'many' is not a whole number; taken: the default, 10",
-    "line 3: OS.SshDir = 'etc/ssh' is not an absolute path; taken: the default, /etc/ssh",
-    "line 4: Extensions.GoalStatePeriod = '0' is not between 1 and",
-    "line 5: Provisioning.PasswordCryptId = '7' is not one of 1, 2a, 5, 6; taken: the default, 6",
+    "line 1: Provisioning.DecodeCustomData is 'maybe', not y or n; taken: the default, n",
+    "line 2: Provisioning.PasswordCryptSaltLength is 'many', not a whole number; taken: the default, 10",
+    "line 3: OS.SshDir is 'etc/ssh', not an absolute path; taken: the default, /etc/ssh",
+    "line 4: Extensions.GoalStatePeriod is '0', not between 1 and",
+    "line 5: Provisioning.PasswordCryptId is '7', not one of 1, 2a, 5, 6; taken: the default, 6",
     "line 6: not options of this agent: 'Surprise.Option'",
 )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fabric.media import make_ovf, make_udf
+from tests.fabric.udf_writer import make_udf
 from tests.fabric.vm import PS_WITHIN_S, Ahead, Vm, booted
 from tests.fabric.waiting import until
 
@@ -132,8 +132,8 @@ def test_a_refused_first_report_does_not_stop_provisioning(fault: str) -> None:
 
 def test_a_failure_is_reported_once_the_host_can_be_reached() -> None:
     with booted(host=False) as vm:
-        vm.boot(make_udf(make_ovf("root")))
+        vm.boot(make_udf(b"<Environment/>"))
         until("the failure", lambda: "failed: " in vm.story())
         vm.scene.start_host()
-        assert "root is not provisioned" in vm.wait_until_decided(RECOVERED_S)
+        assert "Environment" in vm.wait_until_decided(RECOVERED_S)
         assert (vm.applied(), vm.refused()) == ([], [])

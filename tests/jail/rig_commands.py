@@ -137,12 +137,15 @@ class Commands:
             "attached": [len(more) for _, more in received],
         }
 
-    async def on_verify(self, serial: int) -> dict[str, Any]:
+    async def on_verify(self, serial: int, by_pidfd_of: int = 0) -> dict[str, Any]:
         """A verifier's judgement of a worker that was found right when it started."""
-        checker = await self._fleet.start("verifier")
+        worker, checker = self._kept[serial], await self._fleet._begin("verifier")
+        pidfd = worker.pidfd
+        worker.pidfd = self._kept[by_pidfd_of].pidfd if by_pidfd_of else pidfd
         try:
-            await self._fleet._verify(self._kept[serial], checker)
+            await self._fleet._verify(worker, checker)
         finally:
+            worker.pidfd = pidfd
             self._births.finish(checker)
         return {}
 

@@ -71,7 +71,7 @@ def test_a_wrong_value_is_named_with_its_line_and_the_default_taken() -> None:
         ("warning", 3),
         ("warning", 4),
     ]
-    assert str(parsed.findings[0]) == "line 2: Logs.Verbose = 'maybe' is not y or n; taken: the default, n"
+    assert str(parsed.findings[0]) == "line 2: Logs.Verbose is 'maybe', not y or n; taken: the default, n"
     assert "between 1 and 65535; taken: the default, None" in str(parsed.findings[1])
     assert "taken: AutoUpdate.Enabled's value" in str(parsed.findings[2])
 

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker as the supervisor sees it, over real sockets: its messages, its last words, its violations, its log."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipc.channel import PacketChannel
+from ipc.codec import encode
+from ipc.descriptors import packet_pair, sealed_memfd
+from ipc.messages import Committed, Versions, WorkerReady
+from ipc.records import Event, Happened
+from policy.profile import Request
+from supervisor.clock import SystemClock
+from supervisor.dispatch import Table
+from supervisor.loop import Loop, TimedOut
+from supervisor.worker import LOG_BYTES_A_WORKER, LogPipe, Worker, WorkerDied, WorkerViolation, exit_text
+from tests.jail.profiles import profile
+from tests.unit.supervisor.turned import run, turn_until
+
+POLICY = profile(requests=(Request(message="Committed", phase="boot", why="what the test sends"),))
+DONE = Committed((), "")
+
+
+class Bench:
+    """A worker of which the test is the process: `them` is its end."""
+
+    def __init__(self) -> None:
+        ours, theirs = packet_pair()
+        self.loop = Loop(SystemClock())
+        self.worker = Worker(self.loop, Table([POLICY]), POLICY, 0, 1, PacketChannel(ours))
+        self.socket = theirs
+        self.them = PacketChannel(theirs)
+
+    def ends(self, status: int) -> None:
+        self.them.close()
+        self.worker.exited.fulfil(Event(Happened.EXITED, 1, status=status))
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.worker.release()
+    bench.them.close()
+
+
+def test_messages_come_in_order(bench: Bench) -> None:
+    bench.them.send(WorkerReady())
+    bench.them.send(DONE)
+    assert [run(bench.loop, bench.worker.receive(5))[0] for _ in range(2)] == [WorkerReady(), DONE]
+
+
+def test_silence_ends_with_the_time_given(bench: Bench) -> None:
+    with pytest.raises(TimedOut):
+        run(bench.loop, bench.worker.receive(0.02))
+
+
+def test_its_last_words_are_heard_before_its_death(bench: Bench) -> None:
+    bench.them.send(WorkerReady())
+    bench.ends(0)
+    assert run(bench.loop, bench.worker.receive(5))[0] == WorkerReady()
+    with pytest.raises(WorkerDied, match=r"probe\.0 ended with 0"):
+        run(bench.loop, bench.worker.receive(5))
+
+
+def test_a_death_wakes_who_waits(bench: Bench) -> None:
+    bench.loop.call_later(0.01, lambda: bench.ends(signal.SIGKILL))
+    with pytest.raises(WorkerDied, match="was killed"):
+        run(bench.loop, bench.worker.receive(5))
+
+
+def test_a_message_that_the_table_does_not_permit_is_the_last_thing_heard(bench: Bench) -> None:
+    bench.them.send(Versions("1", ()))
+    bench.them.send(DONE)
+    for _ in range(2):
+        with pytest.raises(WorkerViolation, match="Versions is not permitted to probe in phase boot"):
+            run(bench.loop, bench.worker.receive(5))
+
+
+def test_bytes_that_are_no_message_are_a_violation(bench: Bench) -> None:
+    bench.socket.send(b"noise")
+    with pytest.raises(WorkerViolation, match="not msgpack"):
+        run(bench.loop, bench.worker.receive(5))
+
+
+def test_what_was_said_before_a_violation_is_still_handed_out(bench: Bench) -> None:
+    bench.them.send(WorkerReady())
+    bench.socket.send(encode(WorkerReady(), 7))
+    assert run(bench.loop, bench.worker.receive(5))[0] == WorkerReady()
+    with pytest.raises(WorkerViolation, match="frame 7 came where 1 was due"):
+        run(bench.loop, bench.worker.receive(5))
+
+
+def test_descriptors_that_a_message_does_not_carry_are_closed(bench: Bench) -> None:
+    file = sealed_memfd("x", b"")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    bench.them.send(DONE, (file, file))
+    with pytest.raises(WorkerViolation, match="came with 2 descriptors"):
+        run(bench.loop, bench.worker.receive(5))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    os.close(file)
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0, "ended with 0"),
+        (71 << 8, "ended with 71"),
+        (signal.SIGKILL, "was killed"),
+        (signal.SIGSYS, "was killed by its system-call filter"),
+        (signal.SIGABRT | 0x80, "was ended by signal 6"),
+    ],
+)
+def test_the_end_in_words(status: int, text: str) -> None:
+    assert exit_text(status) == text
+
+
+class TestLog:
+    @pytest.fixture
+    def loop(self) -> Loop:
+        return Loop(SystemClock())
+
+    def read(self, loop: Loop, written: list[bytes]) -> list[str]:
+        reader, writer = os.pipe()
+        lines: list[str] = []
+        LogPipe(loop, reader, lines.append)
+        for piece in written:
+            os.write(writer, piece)
+            loop.turn()
+        os.close(writer)
+        turn_until(loop, lambda: reader not in loop._callbacks)
+        return lines
+
+    def test_whole_lines_whatever_the_pieces(self, loop: Loop) -> None:
+        assert self.read(loop, [b"one\ntw", b"o\n\nthr", b"ee"]) == ["one", "two", "three"]
+
+    def test_bytes_that_are_no_text_do_no_harm(self, loop: Loop) -> None:
+        assert self.read(loop, [b"\xff\xfe\n"]) == ["\ufffd\ufffd"]
+
+    def test_a_line_without_an_end_is_cut(self, loop: Loop) -> None:
+        lines = self.read(loop, [b"x" * 8192] * 4)
+        assert max(map(len, lines)) <= 2 * 8192
+        assert sum(map(len, lines)) == 4 * 8192
+
+    def test_a_flood_is_cut_and_still_read(self, loop: Loop) -> None:
+        lines = self.read(loop, [b"y" * 999 + b"\n"] * 200)
+        assert sum(map(len, lines)) <= LOG_BYTES_A_WORKER + 100
+        assert lines[-1] == "(it says more than anyone will read)"
