@@ -16,6 +16,7 @@ from ipc.descriptors import close_all, packet_pair, receive_packet, send_packet
 from ipc.errors import ChannelClosed, ProtocolViolation
 from ipc.records import EVENT_BYTES, Event, Happened, Op, Order, missing_names, pack_order, unpack_event
 from policy.profile import Profile
+from supervisor.appetite import Appetite
 from supervisor.dispatch import Table
 from supervisor.layout import Layout
 from supervisor.loop import Loop, Promise
@@ -39,6 +40,7 @@ class Births:
         self._layout = layout
         self._say = say
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._appetite = Appetite(loop, self.workers)
         self._serial = 0
         loop.watch(spawner.fileno(), self._take_event)
 
@@ -64,6 +66,7 @@ class Births:
         worker = Worker(self._loop, self._table, profile, instance, self._serial, channel)
         LogPipe(self._loop, log_read, lambda line: self._say("info", worker.name, line))
         self.workers[worker.serial] = worker
+        self._appetite.watch(worker)
         return worker
 
     def kill(self, worker: Worker) -> None:

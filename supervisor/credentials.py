@@ -7,7 +7,7 @@ Runs in the supervisor, the only process that reads it. It must never put a key 
 import os
 
 from ipc.messages import MakeTransportKey, TransportKey
-from supervisor.files import make_folder, read_text, write_whole
+from supervisor.files import make_folder, read_text, remove, write_whole
 from supervisor.fleet import Fleet, Unavailable
 
 VALID_DAYS = 730
@@ -26,6 +26,11 @@ class Credentials:
     def complete(self) -> bool:
         """Whether both files are there, root's alone."""
         return all(self._is_private(name) for name in (KEY_FILE, CERTIFICATE_FILE))
+
+    def forget(self) -> None:
+        """Remove the key: it belongs to another VM, whose disk this one was made from. StateError when that fails."""
+        for name in (CERTIFICATE_FILE, KEY_FILE):
+            remove(f"{self._folder}/{name}")
 
     async def ensure(self) -> bool:
         """Have the transport key made unless it is there; True when it was made now."""

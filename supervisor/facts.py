@@ -15,6 +15,7 @@ from ipc.messages import AccountFacts
 ACCOUNTS = "/etc/passwd"
 LOGIN_DEFS = "/etc/login.defs"
 PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SSHD_PID = "/run/sshd.pid"
 UID_MIN_FALLBACK = 100
 ACCOUNT_FIELDS = 7
@@ -55,6 +56,11 @@ def vm_id(root: str = "") -> VmId:
     if not UUID.fullmatch(text):
         return VmId("", f"{PRODUCT_UUID} holds no UUID")
     return VmId(swapped(text).upper())
+
+
+def boot_id(root: str = "") -> str:
+    """The kernel's id of this boot."""
+    return "".join(_lines(f"{root}{BOOT_ID}")).strip()
 
 
 def same_vm(stored: str, current: str) -> bool:

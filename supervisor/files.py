@@ -39,6 +39,17 @@ def write_whole(path: str, content: bytes, mode: int) -> None:
         raise StateError(f"{path} can't be written: {error.strerror}") from None
 
 
+def remove(path: str) -> None:
+    """Unlink `path`, for good before this returns; nothing happens if it is not there. StateError when it can't be."""
+    try:
+        os.unlink(path)
+        _flush_folder(path.rpartition("/")[0])
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StateError(f"{path} can't be removed: {error.strerror}") from None
+
+
 def read_text(path: str, limit: int = 65536) -> str | None:
     """The text of a file of at most `limit` bytes; None when it is absent, unreadable or no text."""
     try:

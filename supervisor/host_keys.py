@@ -11,6 +11,9 @@ from supervisor.journal import Journal
 from supervisor.records import HostKeysInstalled, HostKeysStaged
 from supervisor.steps import Steps
 
+# The journal's name for the step; that it was begun for this VM is how our own staging folder is known.
+MADE = "host keys made"
+
 
 class HostKeys:
     """Keys in `ssh_dir`; they are made in a folder of their own beside them, so that a rename puts them in place."""
@@ -27,7 +30,8 @@ class HostKeys:
         if not self._config[options.REGENERATE_HOST_KEYS] or self._journal.state.fingerprint:
             return
         key_type = self._config[options.HOST_KEY_TYPE]
-        await self._steps.take("host keys made", "host-keys", MakeHostKeys(key_type, self._staging))
+        fresh = MADE not in self._journal.state.steps
+        await self._steps.take(MADE, "host-keys", MakeHostKeys(key_type, self._staging, fresh))
         if not self._journal.state.staged:
             self._journal.append(HostKeysStaged(self._staging))
 

@@ -141,7 +141,7 @@ class Supervisor:
         vm_id = facts.vm_id()
         if vm_id.problem:
             self.say("warning", "provisioning", f"{vm_id.problem}: a disk moved to another VM can't be told")
-        return vm_id.value or UNKNOWN_VM
+        return vm_id.value or f"{UNKNOWN_VM} {facts.boot_id()}"
 
     def _make_folders(self) -> None:
         make_folder(self._layout.run, 0o755)

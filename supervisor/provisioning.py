@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ipc.descriptors import close_all, read_sealed, sealed_memfd
-from ipc.errors import AgentError, HostError, InputError
+from ipc.errors import AgentError, HostError
 from ipc.messages import (
     AccountFacts,
     CommitAccount,
@@ -21,14 +20,11 @@ from ipc.messages import (
     CommitRootLock,
     CommitSshd,
     CommitSudo,
-    InputRefused,
     Message,
-    PlanComplete,
     PlanProvisioning,
     ProvisioningOptions,
-    StoreCustomData,
 )
-from supervisor import facts, options, validate
+from supervisor import facts, options, planning, validate
 from supervisor.config import Config
 from supervisor.contact import Contact
 from supervisor.credentials import Credentials
@@ -48,9 +44,9 @@ from supervisor.records import (
 )
 from supervisor.steps import Steps
 
-MAX_CUSTOM_DATA_BYTES = 8 << 20
 MAX_PROBLEM_CHARACTERS = 2000
 PRIVATE = 0o600
+# What stands for the id of a VM that has none; the journal adds the boot, or every VM would be the same one.
 UNKNOWN_VM = "unknown"
 # What each committer's order is called in the log and the journal, and who carries it out.
 STEPS: dict[type[Message], tuple[str, str]] = {
@@ -65,10 +61,6 @@ STEPS: dict[type[Message], tuple[str, str]] = {
 MARKER, CUSTOM_DATA, OVF_COPY, DISABLE = "provisioned", "CustomData", "ovf-env.xml", "disable_agent"
 
 Say = Callable[[str, str, str], None]
-
-
-class PlanRefused(AgentError):
-    """What the worker proposed is not what OVF, settings and facts ask for: nothing of it was carried out."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -94,6 +86,7 @@ class Provisioning:
         self.text = "not begun"
         self._ = parts
         self._vm_id = vm_id
+        self._is_known = not vm_id.startswith(UNKNOWN_VM)
         self._steps = Steps(parts.fleet, parts.journal, parts.say, self._tell)
         self._paths = CommitPaths(
             parts.config[options.SUDOERS_DIR],
@@ -108,13 +101,16 @@ class Provisioning:
         """Provision if that is still to be done, and tell the host how it went. Never raises AgentError."""
         part = self._
         marker = read_text(f"{part.layout.lib}/{MARKER}")
-        finished = part.journal.state.finished == self._vm_id
+        state = part.journal.state
+        # Ready was accepted and the marker is gone: somebody removed it, so that the VM is provisioned anew.
+        finished = state.finished == self._vm_id and (marker is not None or not state.ready)
         if marker is None and not finished:
             await self._provision()
             return
         try:
-            if marker is not None and self._vm_id != UNKNOWN_VM and not facts.same_vm(marker, self._vm_id):
+            if marker is not None and self._is_known and not facts.same_vm(marker, self._vm_id):
                 part.say("warning", "provisioning", f"this disk was made for VM {marker!r}, now it is in {self._vm_id}")
+                part.credentials.forget()
                 part.journal.append(ProvisioningFinished(self._vm_id))
                 finished = True
             self._write_marker()
@@ -139,7 +135,9 @@ class Provisioning:
         host_keys = part.loop.start("host keys", self._host_keys.make())
         contact = part.loop.start("contact", self._announce())
         try:
-            # On disk before any of the tasks above runs: they begin with the first wait.
+            # All this before any of the tasks above runs: they begin with the first wait.
+            if part.journal.state.begun != self._vm_id:
+                part.credentials.forget()
             part.journal.append(ProvisioningBegun(self._vm_id))
             medium = await self._read_medium()
             self._tell("waits for the host")
@@ -180,47 +178,18 @@ class Provisioning:
         """Have the plan made, check it whole, then commit it step by step."""
         self._tell("plans")
         request = PlanProvisioning(medium.ovf, _options(self._.config), self._account(medium))
-        proposals, custom_data = await self._propose(request, medium.custom_data)
-        self._judge(proposals, request, len(medium.custom_data))
-        for proposal in proposals:
+        plan = await planning.plan(self._.fleet, request, medium.custom_data)
+        for proposal in plan.proposals:
             # The account's facts are read anew each time: the step before may have made it.
             order = validate.commit_for(proposal, self._paths, self._account(medium))
             if order is not None:
                 step, kind = STEPS[type(order)]
                 path = f" {order.path}" if isinstance(order, CommitKeys) else ""
                 await self._steps.take(f"{step}{path}", kind, order)
-        if custom_data is not None:
-            write_whole(f"{self._.layout.lib}/{CUSTOM_DATA}", custom_data, PRIVATE)
-            self._.say("info", "provisioning", f"custom data stored, {len(custom_data)} bytes")
+        if plan.custom_data is not None:
+            write_whole(f"{self._.layout.lib}/{CUSTOM_DATA}", plan.custom_data, PRIVATE)
+            self._.say("info", "provisioning", f"custom data stored, {len(plan.custom_data)} bytes")
         write_whole(f"{self._.layout.lib}/{OVF_COPY}", medium.redacted, PRIVATE)
-
-    def _judge(self, proposals: list[Message], request: PlanProvisioning, custom_data_bytes: int) -> None:
-        """PlanRefused unless every proposal, and the plan as a whole, is what OVF, settings and facts ask for."""
-        grounds = validate.Grounds(request.ovf, request.options, request.account, custom_data_bytes)
-        refusals = [text for proposal in proposals if (text := validate.refusal(proposal, grounds)) is not None]
-        whole = None if refusals else validate.plan_refusal(proposals, grounds)
-        if refusals or whole is not None:
-            raise PlanRefused(f"the provisioning worker's plan was refused: {'; '.join(refusals) or whole}")
-
-    async def _propose(self, request: PlanProvisioning, text: bytes) -> tuple[list[Message], bytes | None]:
-        """The worker's proposals, and the custom data as it should be stored."""
-        memfd = sealed_memfd("custom-data", text)
-        received = await self._.fleet.do("provisioning", request, (memfd,), final=(PlanComplete,))
-        close_all([memfd])
-        custom_data = None
-        try:
-            for message, attached in received:
-                if isinstance(message, StoreCustomData) and len(attached) == 1:
-                    custom_data = read_sealed(attached[0], MAX_CUSTOM_DATA_BYTES)
-        finally:
-            close_all([descriptor for _, attached in received for descriptor in attached])
-        last = received[-1][0]
-        if isinstance(last, InputRefused):
-            raise InputError(f"{OVF_COPY}, {last.where}", last.problem)
-        proposals = [message for message, _ in received[:-1]]
-        if not isinstance(last, PlanComplete) or last.proposals != len(proposals):
-            raise InputError("provisioning worker", "its plan is not complete")
-        return proposals, custom_data
 
     async def _make_transport_key(self) -> None:
         if await self._.credentials.ensure():
@@ -235,8 +204,9 @@ class Provisioning:
 
     def _write_marker(self) -> None:
         path = f"{self._.layout.lib}/{MARKER}"
-        if read_text(path) != self._vm_id:
-            write_whole(path, self._vm_id.encode(), PRIVATE)
+        content = self._vm_id if self._is_known else UNKNOWN_VM
+        if read_text(path) != content:
+            write_whole(path, content.encode(), PRIVATE)
 
     async def _fail(self, error: AgentError, *tasks: Promise[None]) -> None:
         """Say what went wrong, here and to the host; the next start tries again."""

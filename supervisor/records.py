@@ -63,13 +63,14 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
 
 
 class ProvisioningBegun(Record, frozen=True):
-    """Provisioning starts for the VM with this id, or starts again after a failure."""
+    """Provisioning starts for the VM with this id, starts again after a failure, or anew after it was finished."""
 
     vm_id: Name
 
     def after(self, state: State) -> State:
-        # The same VM again: what was done stays done. Another one: everything starts anew.
-        return replace(state, failed="") if self.vm_id == state.begun else State(begun=self.vm_id)
+        # The same VM, not finished: what was done stays done. Else everything starts anew.
+        goes_on = self.vm_id == state.begun and not state.finished
+        return replace(state, failed="") if goes_on else State(begun=self.vm_id)
 
 
 class StepIntended(Record, frozen=True):

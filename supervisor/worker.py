@@ -141,22 +141,24 @@ class Worker:
                 self._loop.unwatch(self._source)
             return
         except ProtocolViolation as violation:
-            self._break_off(violation)
+            self.condemn(violation)
             return
         try:
             self._table.check(self.kind, message, self._sent, len(descriptors))
         except ProtocolViolation as violation:
             close_all(descriptors)
-            self._break_off(violation)
+            self.condemn(violation)
             return
         self._sent.append(type(message).__name__)
         self._inbox.append((message, descriptors))
         self._wake()
 
-    def _break_off(self, violation: ProtocolViolation) -> None:
-        self._violation = violation
-        self._loop.unwatch(self._source)
-        self._wake()
+    def condemn(self, violation: ProtocolViolation) -> None:
+        """Hear nothing more of it: whoever waits for it gets `violation`, and ends it."""
+        if self._violation is None:
+            self._violation = violation
+            self._loop.unwatch(self._source)
+            self._wake()
 
     def _wake(self) -> None:
         if self._waiting is not None:

@@ -19,10 +19,14 @@ class FileChange(Message, frozen=True):
 
 
 class MakeHostKeys(Message, frozen=True):
-    """Make SSH host keys of `key_type` in an own new folder `staging` (absolute); nothing else is touched."""
+    """Make SSH host keys of `key_type` in an own new folder `staging` (absolute); nothing else is touched.
+
+    `fresh`: whatever is in that folder came with the image, and goes. Else a complete folder is our own of a run that
+    was cut short, and stays."""
 
     key_type: Annotated[str, msgspec.Meta(pattern="^(rsa|dsa|ecdsa|ed25519|auto)$")]
     staging: Short
+    fresh: bool
 
 
 class InstallHostKeys(Message, frozen=True):

@@ -36,6 +36,7 @@ class Confinement(msgspec.Struct, frozen=True):
     uid: int
     channel_folder: str
     group: Group
+    born_in_group: bool
     spawner: int
     missing: frozenset[str]
 
@@ -46,7 +47,7 @@ def confine(child: Confinement) -> None:
     step = "cgroup"
     try:
         # The limits hold before anything else runs.
-        child.group.join()
+        child.group.join(born_in_unified=child.born_in_group)
         step = "namespaces"
         own_folder = namespaces.open_own_process_folder() if "user" in profile.namespaces.new else -1
         namespaces.leave(profile.namespaces.new)

@@ -50,13 +50,13 @@ class Birth(msgspec.Struct, frozen=True):
     missing: frozenset[str]
 
 
-def live(birth: Birth) -> None:
+def live(birth: Birth, *, born_in_group: bool) -> None:
     """Be the worker. Never returns; the exit status is the worker's, or 71 when confinement failed."""
     status = EXIT_CONFINEMENT
     try:
         _reset_signals()
         _arrange_descriptors(birth)
-        _become(birth)
+        _become(birth, born_in_group)
         status = 0
     except ConfinementError as error:
         os.write(LOG, f"not confined, not started: {error}\n".encode())
@@ -79,9 +79,11 @@ def work(main: Main, channel: Channel, locked_filter: bytes) -> None:
     main(channel, lambda: seccomp.load(locked_filter, all_threads=True))
 
 
-def _become(birth: Birth) -> None:
+def _become(birth: Birth, born_in_group: bool) -> None:
     profile = birth.compiled.profile
-    confinement = Confinement(birth.compiled, birth.uid, birth.channel_folder, birth.group, SPAWNER, birth.missing)
+    confinement = Confinement(
+        birth.compiled, birth.uid, birth.channel_folder, birth.group, born_in_group, SPAWNER, birth.missing
+    )
     for name in profile.preload:
         import_module(name)
     if profile.start == "exec":

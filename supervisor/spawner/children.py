@@ -14,6 +14,7 @@ from ipc.errors import AgentError
 from ipc.records import Event, Happened, Op, Order, missing_mask
 from policy.profile import Compiled
 from supervisor.jail import namespaces
+from supervisor.jail.birth import fork_in
 from supervisor.jail.cgroup import Group, Tree
 from supervisor.layout import Layout
 from supervisor.spawner.child import Birth, live
@@ -136,9 +137,9 @@ class Children:
         if new_pid_namespace:
             namespaces.enter_new_pid_namespace()
         try:
-            pid = os.fork()
+            pid, born = fork_in(birth.group)
             if pid == 0:
-                live(birth)
+                live(birth, born_in_group=born)
         finally:
             if new_pid_namespace:
                 namespaces.return_to_pid_namespace(self._own_pid_namespace)

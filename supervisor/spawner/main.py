@@ -34,7 +34,10 @@ def serve(policy: CompiledPolicy, config_path: str) -> int:
     # Before the first child: with cgroup version 2 this process moves, and its children must be born where it is.
     tree = cgroup.prepare()
     capabilities.narrow_to(policies["spawner"].profile.capability_names)
-    begin = partial(Resident, policies["supervisor"], config_path)
+    # What an earlier life left must be gone before anything of this one is there.
+    tree.sweep()
+    own = policies["supervisor"]
+    begin = partial(Resident, own, tree.create("supervisor.0", own.profile.limits), config_path)
     resident = begin()
     service = import_module("supervisor.spawner.service")
     status: int = service.Service(policies, tree, begin, resident).run()

@@ -4,6 +4,7 @@
 Runs in the spawner. It must give the supervisor exactly one descriptor beside stdin, stdout and stderr.
 """
 
+import fcntl
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from ipc.errors import ConfinementError
 from policy.profile import Compiled
 from supervisor.exits import EXIT_CONFINEMENT
 from supervisor.jail import syscalls
+from supervisor.jail.birth import fork_in
+from supervisor.jail.cgroup import Group
 from supervisor.jail.resident import confine_resident
 
 SPAWNER_FD = 3
@@ -23,7 +26,9 @@ SPAWNER_FD = 3
 class Resident:
     """The one supervisor process; `channel` is our end of the record socket, `deaf` that nobody reads the other."""
 
-    def __init__(self, compiled: Compiled, config_path: str) -> None:
+    def __init__(self, compiled: Compiled, group: Group, config_path: str) -> None:
+        """`group` limits it: what a worker makes it take in is bounded by the kernel, too."""
+        self._group = group
         self._compiled = compiled
         self._config_path = config_path
         self._self = os.pidfd_open(os.getpid())
@@ -49,13 +54,16 @@ class Resident:
         return status
 
     def _start(self, theirs: socket.socket) -> int:
-        pid = os.fork()
+        pid, born = fork_in(self._group)
         if pid:
             return pid
         try:
+            self._group.join(born_in_unified=born)
             environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-            os.dup2(theirs.fileno(), SPAWNER_FD, inheritable=True)
-            spawner = os.dup2(self._self, SPAWNER_FD + 1, inheritable=False)
+            # First out of the way: either may have the number that the other is to get.
+            records, lifeline = (fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 64) for each in (theirs.fileno(), self._self))
+            os.dup2(records, SPAWNER_FD, inheritable=True)
+            spawner = os.dup2(lifeline, SPAWNER_FD + 1, inheritable=False)
             syscalls.close_range(SPAWNER_FD + 2, 0xFFFFFFFF)
             os.chdir("/")
             os.umask(0o077)

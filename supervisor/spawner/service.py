@@ -69,7 +69,6 @@ class Service:
         gc.collect()
         gc.freeze()
         gc.disable()
-        tree.sweep()
         self._children = Children(policies, Layout(), tree, missing_mechanisms())
 
     def run(self) -> int:

@@ -17,7 +17,7 @@ def attack(rig: Rig, name: str, *words: object, kind: str = "parser", final: str
 def outcome(rig: Rig, name: str) -> str:
     """How the attempt `name` of a taken-over worker ended: "succeeded", "denied ERRNO", or how the worker ended."""
     answer = attack(rig, name, rig.supervisor)
-    said = [line.rpartition(f"{name} ")[2] for line in answer["log"] if f": {name} " in line]
+    said: list[str] = [line.rpartition(f"{name} ")[2] for line in answer["log"] if f": {name} " in line]
     if said:
         return said[0]
     return str(answer.get("text", "succeeded without a word"))

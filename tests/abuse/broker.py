@@ -85,6 +85,11 @@ def answers_and_goes_on(target: Target) -> None:
         zmq_of(target.channel).pair.send(frame(number), zmq.NOBLOCK if number > 50 else 0)
 
 
+def in_parts(target: Target) -> None:
+    zmq_of(target.channel).pair.send_multipart([frame(), frame()])
+    wait_for_the_end()
+
+
 def oversized(target: Target) -> None:
     """libzmq cuts the connection; what the worker does then is its own affair, until its time is over."""
     zmq_of(target.channel).pair.send(b"x" * (1 << 24))
@@ -167,7 +172,7 @@ ATTACKS: dict[str, Callable[[Target], None]] = {
     "later_sequence": sends(lambda: frame(5)),
     "negative_sequence": sends(lambda: frame(-1)),
     "oversized": oversized,
-    "in_parts": lambda target: (zmq_of(target.channel).pair.send_multipart([frame(), frame()]), wait_for_the_end())[1],
+    "in_parts": in_parts,
     "replay": replays,
     "ready_again": ready_again,
     "message_of_another": message_of_another,

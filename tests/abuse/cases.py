@@ -102,7 +102,7 @@ def takes_all_memory(_: Target) -> None:
 
 
 def forks_without_end(_: Target) -> None:
-    for _ in range(40):
+    for _number in range(40):
         if os.fork() == 0:
             signal.pause()
             os._exit(0)
@@ -115,7 +115,7 @@ def takes_all_descriptors(target: Target) -> None:
 
 def fills_memory_with_a_file(_: Target) -> None:
     file = os.memfd_create("full")
-    for _ in range(32):
+    for _number in range(32):
         os.write(file, bytes(1 << 20))
 
 

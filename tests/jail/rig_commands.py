@@ -7,7 +7,7 @@ import resource
 from collections.abc import Mapping
 from pathlib import Path
 from socket import AF_UNIX, socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipc.descriptors import close_all, sealed_memfd, send_packet
 from ipc.errors import AgentError
@@ -20,7 +20,9 @@ from supervisor.dispatch import Table
 from supervisor.fleet import Fleet
 from supervisor.layout import Layout
 from supervisor.loop import Loop
-from supervisor.worker import Worker
+
+if TYPE_CHECKING:
+    from supervisor.worker import Worker
 
 TICK_S = 0.005
 SECRET, FOLDER = "/run/rig/secret", "/run/rig/folder"

@@ -24,8 +24,11 @@ PUBLIC_MODE = 0o644
 
 
 def make_keys(request: MakeHostKeys, work: Workplace) -> str:
-    """Fill `staging`; a folder that is there already is complete. The fact is the keys' fingerprints."""
+    """Fill `staging`; unless `fresh`, a folder that is there already is complete. The fact is the fingerprints."""
     staging = work.at(request.staging)
+    if request.fresh:
+        # Keys that were captured with an image would be the same on every VM made from it.
+        _clear(staging)
     if not staging.is_dir():
         making = staging.with_name(f"{staging.name}.making")
         _clear(making)
@@ -63,7 +66,7 @@ def install_keys(request: InstallHostKeys, work: Workplace) -> str:
     publics = sorted(ssh_dir.glob("ssh_host_*_key.pub"))
     if not publics or not all(path.with_suffix("").is_file() for path in publics):
         raise CommitError(f"{request.ssh_dir} has no complete host keys, and {request.staging} is not there")
-    return f"{_fingerprints(publics)}; a running sshd takes them when it is restarted"
+    return f"{_fingerprints(publics)}"
 
 
 def _replace_keys(staging: Path, ssh_dir: str, work: Workplace) -> None:

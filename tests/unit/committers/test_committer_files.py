@@ -314,9 +314,9 @@ def test_host_keys_are_made_then_installed(root: Path, key_type: str) -> None:
     ssh_dir = root / "etc/ssh"
     for name in ("ssh_host_rsa_key", "ssh_host_rsa_key.pub", "ssh_host_dsa_key-cert.pub"):
         (ssh_dir / name).write_text("old")
-    made = perform(make_keys, MakeHostKeys(key_type, staging(root)))
+    made = perform(make_keys, MakeHostKeys(key_type, staging(root), fresh=False))
     assert (ssh_dir / "ssh_host_rsa_key").read_text() == "old"
-    assert perform(make_keys, MakeHostKeys(key_type, staging(root))).fact == made.fact
+    assert perform(make_keys, MakeHostKeys(key_type, staging(root), fresh=False)).fact == made.fact
     request = InstallHostKeys(staging(root), str(ssh_dir))
     installed = perform(install_keys, request)
     types = ["ed25519"] if key_type == "ed25519" else sorted({"rsa", "ecdsa", "ed25519"})
@@ -335,7 +335,7 @@ def test_host_keys_are_made_then_installed(root: Path, key_type: str) -> None:
 @pytest.mark.parametrize("done", range(4))
 def test_an_install_killed_between_two_keys_is_finished(root: Path, done: int) -> None:
     ssh_dir = root / "etc/ssh"
-    perform(make_keys, MakeHostKeys("ed25519", staging(root)))
+    perform(make_keys, MakeHostKeys("ed25519", staging(root), fresh=False))
     shutil.copytree(staging(root), f"{root}/copy")
     names = sorted(path.name for path in Path(staging(root)).iterdir())
     for name in names[:done]:
@@ -353,7 +353,7 @@ def test_a_making_that_was_killed_begins_anew(root: Path) -> None:
     making = Path(f"{staging(root)}.making")
     (making / "etc/ssh").mkdir(parents=True)
     (making / "etc/ssh/ssh_host_rsa_key").write_text("half")
-    perform(make_keys, MakeHostKeys("ed25519", staging(root)))
+    perform(make_keys, MakeHostKeys("ed25519", staging(root), fresh=False))
     assert not making.exists()
     assert "ssh_host_rsa_key" not in ssh_keys(Path(staging(root)))
 
@@ -365,5 +365,5 @@ def test_no_host_key_goes_before_new_ones_are_there(root: Path, tmp_path: Path) 
         perform(install_keys, InstallHostKeys(staging(root), f"{root}/etc/ssh"))
     tools = program(tmp_path / "bin", "ssh-keygen", "echo unknown key type dsa >&2; exit 255")
     with pytest.raises(CommitError, match="status 255: unknown key type dsa"):
-        perform(make_keys, MakeHostKeys("dsa", staging(root)), tools=tools)
+        perform(make_keys, MakeHostKeys("dsa", staging(root), fresh=False), tools=tools)
     assert old.read_text() == "old"

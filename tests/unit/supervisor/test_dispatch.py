@@ -93,4 +93,4 @@ def test_phases_go_one_way() -> None:
     assert one.phase == "steady"
     for earlier in ("boot", "provisioning"):
         with pytest.raises(ValueError, match="not followed"):
-            one.advance(earlier)  # type: ignore[arg-type]
+            one.advance(earlier)

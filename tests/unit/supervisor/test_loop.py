@@ -138,7 +138,7 @@ class TestWaits:
         self, loop: Loop, pair: tuple[socket.socket, socket.socket]
     ) -> None:
         ours, theirs = pair
-        loop.call_later(0.01, lambda: theirs.send(b"x") and None)
+        loop.call_later(0.01, lambda: theirs.sendall(b"x"))
         run(loop, loop.ready(ours.fileno(), zmq.POLLIN, 5))
         assert ours.recv(1) == b"x"
         with pytest.raises(TimedOut):
@@ -183,7 +183,12 @@ class TestSources:
             os._exit(0)
         pidfd = os.pidfd_open(pid)
         ended: list[int] = []
-        loop.watch(pidfd, lambda: ended.append(os.waitpid(pid, 0)[0]) or loop.unwatch(pidfd))
+
+        def bury() -> None:
+            ended.append(os.waitpid(pid, 0)[0])
+            loop.unwatch(pidfd)
+
+        loop.watch(pidfd, bury)
         turn_until(loop, lambda: bool(ended))
         os.close(pidfd)
         assert ended == [pid]
