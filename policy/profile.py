@@ -115,6 +115,11 @@ class Profile(_Part, frozen=True):
     preload: tuple[str, ...] = ()
 
     @property
+    def changes_machine(self) -> bool:
+        """Whether it is a committer: one that acts on the host's own files, and should not be ended in the act."""
+        return self.view == "host" and self.module.startswith("workers.")
+
+    @property
     def capability_names(self) -> frozenset[str]:
         return frozenset(capability.name for capability in self.capabilities)
 

@@ -18,6 +18,7 @@ PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SSHD_PID = "/run/sshd.pid"
 UID_MIN_FALLBACK = 100
+NO_SHELLS = frozenset({"nologin", "false", "true", "sync", "shutdown", "halt"})
 ACCOUNT_FIELDS = 7
 LARGEST = 4 * 1024 * 1024
 AUTO = "auto"
@@ -40,10 +41,11 @@ def account_facts(user_name: str, home_dir: str, root: str = "") -> AccountFacts
     home = f"{home_dir.rstrip('/')}/{user_name}"
     for line in _lines(f"{root}{ACCOUNTS}"):
         fields = line.split(":")
-        if len(fields) == ACCOUNT_FIELDS and fields[0] == user_name and (fields[2] + fields[3]).isdecimal():
+        if len(fields) == ACCOUNT_FIELDS and fields[0] == user_name and fields[2].isdecimal() and fields[3].isdecimal():
             uid, gid = int(fields[2]), int(fields[3])
             unfinished = uid >= uid_min and fields[5] == home and not os.path.isdir(f"{root}{home}")
-            return AccountFacts(exists=not unfinished, uid=uid, gid=gid, home=fields[5], uid_min=uid_min)
+            person = fields[6].rpartition("/")[2] not in NO_SHELLS
+            return AccountFacts(not unfinished, uid, gid, fields[5], uid_min, person)
     return AccountFacts(exists=False, uid=0, gid=0, home="", uid_min=uid_min)
 
 

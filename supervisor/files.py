@@ -5,6 +5,7 @@ Runs in the supervisor, only below its own folders. It never follows a link at t
 """
 
 import os
+import stat
 
 from ipc.errors import StateError
 
@@ -13,7 +14,10 @@ def make_folder(path: str, mode: int) -> None:
     """The folder `path`, root's, with exactly `mode`; an existing one that is wider is tightened."""
     try:
         os.makedirs(path, mode=mode, exist_ok=True)
-        if os.stat(path, follow_symlinks=False).st_mode & 0o7777 != mode:
+        status = os.stat(path, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0:
+            raise StateError(f"{path} is there, but is no folder of root's")
+        if stat.S_IMODE(status.st_mode) != mode:
             os.chmod(path, mode)
     except OSError as error:
         raise StateError(f"{path} can't be made: {error.strerror}") from None

@@ -5,6 +5,7 @@ Runs in the supervisor. No worker gets work before the kernel's view of it agree
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from ipc.channel import Received
 from ipc.descriptors import close_all
@@ -38,6 +39,7 @@ class Fleet:
         """`chance` gives random numbers in [0, 1); `say` takes (level, source, text) for the log."""
         self.restarts: dict[str, Restarts] = {kind: Restarts(Intensity(), chance) for kind in profiles}
         self.violations = 0
+        self._winding_up = False
         self.births = births
         self._loop = loop
         self._profiles = profiles
@@ -69,10 +71,16 @@ class Fleet:
             f"{kind} died {ATTEMPTS} times on the same job (last: {self.births.last_exit.get(kind, 'unknown')})"
         )
 
-    def stop(self) -> None:
-        """End every worker now."""
+    async def wind_up(self, patience_s: float) -> None:
+        """Begin nothing more; let committers finish, at most for `patience_s`; end all others at once."""
+        self._winding_up = True
+        ends = self._loop.clock.monotonic() + patience_s
         for worker in list(self.births.workers.values()):
-            self.births.kill(worker)
+            if not worker.profile.changes_machine:
+                self.births.kill(worker)
+        while self.births.workers and self._loop.clock.monotonic() < ends:
+            with suppress(TimedOut):
+                await self._loop.within(self.births.vacancy, ends - self._loop.clock.monotonic())
 
     async def _attempt(self, kind: str, request: Message, descriptors: tuple[int, ...], final: Final) -> list[Received]:
         deadline_s = self._profiles[kind].lifetime.deadline_s
@@ -119,16 +127,24 @@ class Fleet:
     async def _begin(self, kind: str) -> Worker:
         """A new worker as soon as policy allows one more of `kind`; Unavailable after a while."""
         profile = self._profiles[kind]
+        if self._winding_up:
+            raise Unavailable("the service is stopping")
         ends = self._loop.clock.monotonic() + START_PATIENCE_S
         while True:
             instance = self.births.free_instance(profile)
             if instance is not None:
-                return self.births.begin(profile, instance)
+                return self._try_begin(profile, instance)
             try:
                 await self._loop.within(self.births.vacancy, ends - self._loop.clock.monotonic())
             except TimedOut:
                 allowed = profile.lifetime.instances
                 raise Unavailable(f"all {allowed} workers of kind {kind} that policy allows stay busy") from None
+
+    def _try_begin(self, profile: Profile, instance: int) -> Worker:
+        try:
+            return self.births.begin(profile, instance)
+        except OSError as error:
+            raise Unavailable(f"a worker of kind {profile.kind} can't be begun: {error}") from None
 
     async def _ready(self, worker: Worker) -> None:
         """Wait for its first word, then compare what anyone may read of it with the policy."""
@@ -146,9 +162,11 @@ class Fleet:
 
     async def _verify(self, worker: Worker, checker: Worker) -> None:
         await self._ready(checker)
-        checker.channel.send(
-            VerifyWorker(worker.kind, worker.pid, worker.uid, missing_names(worker.missing)), (worker.pidfd,)
-        )
+        request = VerifyWorker(worker.kind, worker.pid, worker.uid, missing_names(worker.missing))
+        try:
+            checker.channel.send(request, (worker.pidfd,))
+        except ChannelClosed:
+            raise WorkerDied(checker.name, "took no work") from None
         deadline_s = self._profiles["verifier"].lifetime.deadline_s
         try:
             verdict, _ = await checker.receive(deadline_s)

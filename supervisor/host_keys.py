@@ -27,13 +27,13 @@ class HostKeys:
 
     async def make(self) -> None:
         """New keys of the configured type, unless the settings keep the image's or an earlier start made them."""
-        if not self._config[options.REGENERATE_HOST_KEYS] or self._journal.state.fingerprint:
+        state = self._journal.state
+        if not self._config[options.REGENERATE_HOST_KEYS] or state.fingerprint or state.staged:
             return
         key_type = self._config[options.HOST_KEY_TYPE]
-        fresh = MADE not in self._journal.state.steps
+        fresh = MADE not in state.steps
         await self._steps.take(MADE, "host-keys", MakeHostKeys(key_type, self._staging, fresh))
-        if not self._journal.state.staged:
-            self._journal.append(HostKeysStaged(self._staging))
+        self._journal.append(HostKeysStaged(self._staging))
 
     async def install(self) -> None:
         """The new keys in the place of the old; then a running sshd reads them and its settings."""

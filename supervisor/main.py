@@ -10,7 +10,6 @@ import random
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -44,6 +43,8 @@ from supervisor.wire.host import WireServer
 
 SPAWNER_FD = 3
 JITTER = 0.2
+# For acts under way, when the service is stopped; the spawner waits a little longer for us.
+STOP_PATIENCE_S = 5.0
 # Well below systemd's own patience with a service's start (90 s).
 READY_AT_LATEST_S = 30.0
 LEVELS = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "verbose": "VERBOSE"}
@@ -64,7 +65,7 @@ class Supervisor:
         spawner = socket.socket(fileno=SPAWNER_FD)
         births = Births(loop, self.table, spawner, layout, self.say)
         self.fleet = Fleet(loop, workers, births, random.random, self.say)  # noqa: S311 - spreads restarts in time, guards nothing
-        endpoint = saved_endpoint(Path(layout.lib))
+        endpoint = saved_endpoint(layout.lib)
         self.say(
             "info", "host", f"WireServer is {endpoint.address} ({endpoint.why}); no DHCP discovery in this version"
         )
@@ -127,7 +128,7 @@ class Supervisor:
 
     def _journal(self) -> Journal:
         """The journal; one that is damaged was moved aside, and then an empty one begins."""
-        path = Path(self._layout.journal)
+        path = self._layout.journal
         try:
             journal = Journal(path)
         except StateError as damage:
@@ -151,7 +152,7 @@ class Supervisor:
 
     def _listen(self) -> None:
         group = control.group_id(self._config[options.CONTROL_GROUP])
-        listener = control.listen(Path(self._layout.control_socket), group)
+        listener = control.listen(self._layout.control_socket, group)
         duties = control.Duties(
             self.observer.snapshot,
             {"restart": self.observer.restart, "stop-worker": self.observer.restart},
@@ -177,14 +178,19 @@ class Supervisor:
         reader.setblocking(False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(writer.detach())
         self.loop.watch(reader.detach(), self._stop)
 
     def _stop(self) -> None:
         self.say("info", "supervisor", "stopping")
         self.notifier.stopping()
+        self.loop.start("stop", self._wind_up(), detached=True)
+
+    async def _wind_up(self) -> None:
+        """What is being committed is committed, nothing new is begun; then this process ends."""
+        await self.fleet.wind_up(STOP_PATIENCE_S)
         self.host.close()
-        self.fleet.stop()
         self.loop.stop()
 
 
@@ -195,19 +201,23 @@ def main() -> int:
     loop = Loop(clock)
     layout = Layout(config=sys.argv[1])
     stream = StreamOutlet(2, journal=is_journal(os.environ, 2))
-    log = Log(clock, [FileOutlet(Path(layout.log)), stream], Redactor())
+    log = Log(clock, [FileOutlet(layout.log), stream], Redactor())
     loop.on_failure(lambda name, error: _report(log, name, error))
     try:
-        parsed = configuration.load(Path(layout.config))
+        parsed = configuration.load(layout.config)
         log.line("INFO", "supervisor", f"agent-supervisor {VERSION} starts with {layout.config}")
         for finding in parsed.findings:
             log.line("WARNING" if finding.level == "warning" else "INFO", "config", f"{layout.config}, {finding}")
         log.verbose = parsed.config[options.LOGS_VERBOSE]
         layout = msgspec.structs.replace(layout, lib=parsed.config[options.LIB_DIR])
         Supervisor(parsed, layout, log, loop).run()
-    except (ConfigError, StateError) as error:
+    except ConfigError as error:
         log.line("ERROR", "supervisor", f"can't start: {error}")
         return EXIT_CONFIG
+    except StateError as error:
+        # A full disk, say: another start may go better.
+        log.line("ERROR", "supervisor", f"can't go on: {error}")
+        return 1
     finally:
         log.close()
     return 0
@@ -226,4 +236,5 @@ def _report(log: Log, name: str, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Tasks that still wait for something end with the process; taking the interpreter down would have each complain.
+    os._exit(main())

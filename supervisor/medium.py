@@ -85,7 +85,11 @@ class Finder:
 
     async def _ask(self, kind: str, request: ParseMedium, descriptor: int, device: str) -> Medium | str:
         """What a parser of `kind` makes of the medium: the document, or why it is no medium of its format."""
-        answer, attached = (await self._fleet.do(kind, request, (descriptor,), final=(Ovf,)))[-1]
+        try:
+            answer, attached = (await self._fleet.do(kind, request, (descriptor,), final=(Ovf,)))[-1]
+        except AgentError as error:
+            # Its parser hung or died on it: that is this medium's affair, and another one may be the right one.
+            return str(error)
         if isinstance(answer, Ovf):
             return _take(device, answer, attached)
         if not isinstance(answer, InputRefused):

@@ -76,7 +76,7 @@ class Parts(msgspec.Struct, frozen=True):
     config: Config
     layout: Layout
     say: Say
-    keep_secret: Callable[[str], object]
+    keep_secret: Callable[[str], Callable[[], None]]
 
 
 class Provisioning:
@@ -85,6 +85,7 @@ class Provisioning:
     def __init__(self, parts: Parts, vm_id: str) -> None:
         self.text = "not begun"
         self._ = parts
+        self._forget_secret: Callable[[], None] = lambda: None
         self._vm_id = vm_id
         self._is_known = not vm_id.startswith(UNKNOWN_VM)
         self._steps = Steps(parts.fleet, parts.journal, parts.say, self._tell)
@@ -153,6 +154,8 @@ class Provisioning:
         else:
             await self._ready.report()
             part.table.advance("steady")
+        finally:
+            self._forget_secret()
 
     async def _announce(self) -> None:
         """Find the host and tell it that provisioning starts."""
@@ -168,7 +171,7 @@ class Provisioning:
         medium = await self._.finder.find(self._.config[options.PROVISIONING_MEDIA_TIMEOUT])
         ovf = medium.ovf
         if ovf.password is not None:
-            self._.keep_secret(ovf.password.reveal())
+            self._forget_secret = self._.keep_secret(ovf.password.reveal())
         self._.say("info", "provisioning", f"{medium.device} read: account {ovf.user_name!r}, host {ovf.host_name!r}")
         for warning in ovf.warnings:
             self._.say("warning", "provisioning", f"ovf-env.xml: {warning}")

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from ipc.errors import StateError
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+# As long as the path of a key can be, which a step is named by.
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1200)]
 Digest = Annotated[str, msgspec.Meta(max_length=128)]
 Line = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 

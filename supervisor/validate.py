@@ -47,6 +47,8 @@ ORDER: tuple[type[Message], ...] = (
     StoreCustomData,
     LockRootPassword,
 )
+# nobody, and what lies above it: no uid of a person on any system that has 16-bit ids in use.
+NOBODY = 65534
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 NO_USERS = frozenset({"root", "ALL", "Defaults", "User_Alias", "Runas_Alias", "Host_Alias", "Cmnd_Alias", "Cmd_Alias"})
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -69,6 +71,17 @@ class Grounds(msgspec.Struct, frozen=True):
     @property
     def has_password(self) -> bool:
         return self.ovf.password is not None and self.ovf.password.reveal() != ""
+
+    @property
+    def is_system_account(self) -> bool:
+        """Whether the account is there and belongs to the system, not to a person."""
+        account = self.account
+        return account.exists and (account.uid < account.uid_min or account.uid >= NOBODY)
+
+    @property
+    def is_a_daemons(self) -> bool:
+        """A system account that nobody is meant to log in to. (CoreOS' `core` is one that people do log in to.)"""
+        return self.is_system_account and not self.account.for_a_person
 
     @property
     def home(self) -> str:
@@ -101,6 +114,8 @@ def refusal(proposal: Message, grounds: Grounds) -> str | None:
         return "the account's name is none that may be provisioned"
     if grounds.account.exists and grounds.account.uid == 0:
         return "the account is another name of root"
+    if grounds.is_a_daemons:
+        return "the account is a daemon's"
     return judge(proposal, grounds)
 
 
@@ -162,10 +177,10 @@ def _account(proposal: CreateAccount, grounds: Grounds) -> str | None:
 
 
 def _password(proposal: SetPassword, grounds: Grounds) -> str | None:
-    account, options = grounds.account, grounds.options
+    options = grounds.options
     if not grounds.has_password:
         return "the OVF has no password"
-    if account.exists and account.uid < account.uid_min and not options.allow_reset_sys_user:
+    if grounds.is_system_account and not options.allow_reset_sys_user:
         return "the account is a system account"
     text = proposal.password_hash.reveal()
     wanted = BCRYPT

@@ -24,6 +24,8 @@ LOG_BYTES_A_READ = 8192
 LAST_WORDS_S = 1.0
 # A worker has this much to say: a stack or two, never a flood.
 LOG_BYTES_A_WORKER = 64 * 1024
+# Every line costs the log more than its own bytes; a worker of one-byte lines must not cost more than others.
+COST_OF_A_LINE = 128
 # How long libzmq may take to hand over what a worker sent before it ended.
 LAST_WORDS_S = 1.0
 
@@ -189,7 +191,7 @@ class LogPipe:
             self._rest = b""
         for line in lines:
             if line and self._left > 0:
-                self._left -= len(line)
+                self._left -= len(line) + COST_OF_A_LINE
                 self._sink(
                     line.decode("utf-8", "replace") if self._left > 0 else "(it says more than anyone will read)"
                 )

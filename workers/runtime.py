@@ -6,7 +6,6 @@ what it catches ends the process, with the stack on stderr and never in a messag
 """
 
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 
 from ipc.channel import Channel
@@ -39,7 +38,7 @@ def serve_once(channel: Channel, lock: Callable[[], None], handlers: Handlers) -
     except ChannelClosed:
         return
     except Exception:
-        traceback.print_exc(file=sys.stderr)
+        sys.__excepthook__(*sys.exc_info())
         sys.stderr.flush()
         raise SystemExit(EXIT_BUG) from None
     finally:

@@ -11,13 +11,16 @@ from ipc.secret import Secret
 
 
 class AccountFacts(Message, frozen=True):
-    """What the supervisor itself read about the account that the OVF names (passwd, login.defs)."""
+    """What the supervisor itself read about the account that the OVF names (passwd, login.defs).
+
+    `for_a_person`: it has a shell to log in with, unlike the accounts that daemons run as."""
 
     exists: bool
     uid: int
     gid: int
     home: Short
     uid_min: int
+    for_a_person: bool = True
 
 
 class ProvisioningOptions(Message, frozen=True):

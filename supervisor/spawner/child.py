@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Mapping
 from importlib import import_module
 
@@ -67,7 +66,7 @@ def live(birth: Birth, *, born_in_group: bool) -> None:
     finally:
         with contextlib.suppress(OSError, ValueError):
             if sys.exc_info()[0] is not None:
-                traceback.print_exc()
+                sys.__excepthook__(*sys.exc_info())
                 status = EXIT_BUG
             sys.stderr.flush()
         os._exit(status)

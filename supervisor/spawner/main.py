@@ -11,6 +11,7 @@ from importlib import import_module
 from ipc.errors import ConfigError
 from policy.load import load
 from policy.profile import CompiledPolicy
+from supervisor.exits import EXIT_CONFIG
 from supervisor.jail import capabilities, cgroup
 from supervisor.spawner.resident import Resident, say
 
@@ -21,6 +22,7 @@ def run(config_path: str) -> int:
         return serve(load(), config_path)
     except ConfigError as error:
         say(f"not started: {error}")
+        return EXIT_CONFIG
     except OSError as error:
         say(f"ended: {error}")
     return 1

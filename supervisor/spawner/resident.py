@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 
 from ipc.descriptors import packet_pair
 from ipc.errors import ConfinementError
@@ -74,7 +73,7 @@ class Resident:
             say(f"the supervisor can't be started: {error}")
         finally:
             if sys.exc_info()[0] is not None:
-                traceback.print_exc()
+                sys.__excepthook__(*sys.exc_info())
             os._exit(EXIT_CONFINEMENT)
 
 

@@ -40,15 +40,8 @@ COMMON_IMPORTS = (
     "workers.runtime",
     "supervisor.verifier",
     "workers.parser.main",
-    "workers.committers.hostname",
-    "workers.committers.account",
-    "workers.committers.password",
-    "workers.committers.sudoers",
-    "workers.committers.sshd",
-    "workers.committers.home_keys",
-    "workers.committers.root_lock",
-    "workers.committers.host_keys",
-    "workers.committers.sshd_reload",
+    "workers.committers.commit",
+    "workers.committers.atomic_file",
 )
 
 Begin = Callable[[], Resident]

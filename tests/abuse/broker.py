@@ -5,6 +5,7 @@ Runs in the worker. An attack that comes back has had its say; the worker then e
 """
 
 import os
+import select
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,7 @@ def sends(make: Callable[[], bytes]) -> Callable[[Target], None]:
 
 def wait_for_the_end() -> None:
     """Whoever is killed for what it did does not come back from here; after a second it ends by itself."""
-    zmq.Poller().poll(1000)
+    select.poll().poll(1000)
 
 
 def frame(sequence: int = 1, name: object = "Versions", body: object = None, *more: object) -> bytes:
@@ -93,7 +94,7 @@ def in_parts(target: Target) -> None:
 def oversized(target: Target) -> None:
     """libzmq cuts the connection; what the worker does then is its own affair, until its time is over."""
     zmq_of(target.channel).pair.send(b"x" * (1 << 24))
-    zmq.Poller().poll(200)
+    select.poll().poll(200)
     os._exit(3)
 
 

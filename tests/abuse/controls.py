@@ -51,7 +51,7 @@ OWN_UID = (
     Mutation(CONFINE, "be_alone_as(child.uid, child.uid,", "be_alone_as(0, 0,"),
     Mutation("supervisor.births", "uid = profile.identity.uid + instance\n", "uid = 0\n"),
 )
-CGROUP = (Mutation(CONFINE, "child.group.join()", "pass"),)
+CGROUP = (Mutation(CONFINE, "child.group.join(", "(lambda **_: None)("),)
 RESOURCE_LIMITS = (Mutation(CONFINE, "rlimits.lower(profile.limits)", "pass"),)
 TABLE = (
     Mutation(

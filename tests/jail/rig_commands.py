@@ -84,6 +84,8 @@ class Commands:
             result = await getattr(self, f"on_{name}")(**command)
         except (AgentError, OSError) as error:
             result = {"error": type(error).__name__, "text": str(error)}
+        # One more turn: what a worker wrote to its log before its answer may be behind it in this one.
+        await self._loop.sleep(0)
         _answer(id=number, **result, **self._health())
 
     def _health(self) -> dict[str, Any]:

@@ -43,7 +43,13 @@ def less(namespace: str) -> Mutation:
 
 NO_VIEW = Mutation(CONFINE, 'if profile.view == "own":', 'if profile.view == "own" and profile.kind == "verifier":')
 STEPS: dict[str, tuple[str, Mutation, str]] = {
-    "cgroup": ("parser", without("child.group.join()", "None"), "not in a cgroup of its own"),
+    "cgroup": (
+        "parser",
+        Mutation(
+            CONFINE, "child.group.join(", '(child.group.join if child.compiled.profile.kind == "verifier" else dict)('
+        ),
+        "not in a cgroup of its own",
+    ),
     "uts namespace": ("parser", less("uts"), "uts namespace is not its own"),
     "ipc namespace": ("account", less("ipc"), "ipc namespace is not its own"),
     "net namespace": ("account", less("net"), "net namespace is not its own"),

@@ -26,6 +26,8 @@ from workers.provisioning import grammar
 
 HashPassword = Callable[[Secret, str, int], Secret]
 
+NOBODY = 65534
+
 
 def plan(
     ovf: Ovf, options: ProvisioningOptions, account: AccountFacts, custom_data: bytes, hash_password: HashPassword
@@ -57,7 +59,12 @@ def _check_account(account: AccountFacts, options: ProvisioningOptions, *, has_p
         return
     if account.uid == 0:
         raise InputError("UserName", "is another name of root")
-    if has_password and account.uid < account.uid_min and not options.allow_reset_sys_user:
+    if account.uid_min <= account.uid < NOBODY:
+        return
+    # The reference goes on, and a web server's account can log in and use sudo.
+    if not account.for_a_person:
+        raise InputError("UserName", f"is the account of a daemon, uid {account.uid}, that nobody logs in to")
+    if has_password and not options.allow_reset_sys_user:
         raise InputError(
             "UserPassword", f"is for a system account, uid {account.uid}, and Provisioning.AllowResetSysUser is n"
         )

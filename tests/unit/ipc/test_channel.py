@@ -174,6 +174,16 @@ def test_an_oversized_frame_never_arrives(ends: Ends, raw_pair: RawPair) -> None
         ours.receive(0.5)
 
 
+def test_a_peer_of_the_protocols_first_version_is_a_violation(ends: Ends) -> None:
+    """libzmq still answers it, and can't say who it is."""
+    ours, path, _ = ends
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(path)
+        peer.sendall(b"\x01\0" + b"\x06\0hello")
+        with pytest.raises(MalformedMessage, match="says nothing of itself"):
+            ours.receive(5)
+
+
 def test_announced_descriptors_must_come(ends: Ends, raw_pair: RawPair) -> None:
     ours, path, _ = ends
     pair = raw_pair(path)

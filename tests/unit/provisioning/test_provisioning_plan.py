@@ -76,6 +76,12 @@ def test_an_existing_account_is_not_made_and_keeps_its_home() -> None:
     assert PlaceKeys("core", "/var/home/core", ".ssh/authorized_keys", (ED25519,)) in proposals
 
 
+def test_the_account_of_a_daemon_is_no_account_to_provision() -> None:
+    ovf = replace(OVF, user_name="core", public_keys=(), password=None)
+    with pytest.raises(InputError, match="account of a daemon"):
+        plan(ovf, replace(OPTIONS, allow_reset_sys_user=True), replace(CORE, for_a_person=False), b"", hash_password)
+
+
 def test_a_system_account_gets_a_password_only_if_so_configured() -> None:
     ovf = replace(OVF, user_name="core", public_keys=(), password=PASSWORD)
     with pytest.raises(InputError, match="AllowResetSysUser"):
