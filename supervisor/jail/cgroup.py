@@ -131,10 +131,24 @@ class Tree:
 
     def create(self, name: str, limits: Limits) -> Group:
         """A fresh group called `name` under `limits`; OSError when it can't be made or a limit is refused."""
+        return self._create(name, limits)
+
+    def create_beside(self, name: str, limits: Limits) -> Group:
+        """As `create`, but beside `workers/`; whatever an earlier life left in a group of that name is ended."""
+        return self._create(f"../{name}", limits)
+
+    def _create(self, name: str, limits: Limits) -> Group:
         group = Group(
-            tuple(Place(place.version, f"{place.folder}/{name}", place.controllers) for place in self.places),
+            tuple(
+                Place(place.version, os.path.normpath(f"{place.folder}/{name}"), place.controllers)
+                for place in self.places
+            ),
             self.missing,
         )
+        # Never one that was killed before: newer kernels kill whoever is born in such a group from outside it.
+        if group.pids():
+            group.kill()
+        group.remove()
         try:
             for place in group.places:
                 _make(place.folder)

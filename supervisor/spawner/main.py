@@ -39,7 +39,7 @@ def serve(policy: CompiledPolicy, config_path: str) -> int:
     # What an earlier life left must be gone before anything of this one is there.
     tree.sweep()
     own = policies["supervisor"]
-    begin = partial(Resident, own, tree.create("supervisor.0", own.profile.limits), config_path)
+    begin = partial(Resident, own, tree.create_beside("supervisor", own.profile.limits), config_path)
     resident = begin()
     service = import_module("supervisor.spawner.service")
     status: int = service.Service(policies, tree, begin, resident).run()

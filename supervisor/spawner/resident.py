@@ -27,7 +27,7 @@ class Resident:
 
     def __init__(self, compiled: Compiled, group: Group, config_path: str) -> None:
         """`group` limits it: what a worker makes it take in is bounded by the kernel, too."""
-        self._group = group
+        self.group = group
         self._compiled = compiled
         self._config_path = config_path
         self._self = os.pidfd_open(os.getpid())
@@ -53,11 +53,11 @@ class Resident:
         return status
 
     def _start(self, theirs: socket.socket) -> int:
-        pid, born = fork_in(self._group)
+        pid, born = fork_in(self.group)
         if pid:
             return pid
         try:
-            self._group.join(born_in_unified=born)
+            self.group.join(born_in_unified=born)
             environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
             # First out of the way: either may have the number that the other is to get.
             records, lifeline = (fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 64) for each in (theirs.fileno(), self._self))

@@ -66,6 +66,11 @@ class Service:
 
     def run(self) -> int:
         """Serve until told to stop or the supervisor can't be kept alive; the exit status."""
+        status = self._serve()
+        self._resident.group.remove()
+        return status
+
+    def _serve(self) -> int:
         while True:
             ready = self._wait()
             if self._wake in ready:
