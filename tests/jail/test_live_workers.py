@@ -237,10 +237,11 @@ def test_no_two_live_workers_share_a_uid(workers: dict[str, Live], rig: Rig) -> 
 def test_the_spawner_refuses_what_policy_does_not_give(
     order: dict[str, Any], reason: str, workers: dict[str, Live], rig: Rig
 ) -> None:
+    before = rig.ask("status")["alive"]
     answer = rig.ask("order", **order)
     assert answer["happened"] == "REFUSED"
     assert reason in answer["text"]
-    assert answer["alive"] == len(workers)
+    assert answer["alive"] == before >= len(workers)
 
 
 def test_the_spawner_refuses_a_serial_number_in_use(workers: dict[str, Live], rig: Rig) -> None:
