@@ -40,8 +40,8 @@ def fits(profile: Profile) -> bool:
 
 def restrict(profile: Profile) -> int:
     """Files read, written, made and run as `profile.paths` says and nowhere else (Landlock does not judge changes of
-    mode and owner, nor connecting to a socket by its path); no TCP without a network of the host's; signals and abstract
-    sockets stay inside, except that a profile with the capability `kill` may signal others.
+    mode and owner, nor connecting to a socket by its path); no TCP without a network of the host's; signals and
+    abstract sockets stay inside, except that a profile with the capability `kill` may signal others.
 
     A path that does not exist grants nothing. Returns the kernel's version of Landlock; Missing("landlock") if it
     has none."""
