@@ -18,9 +18,10 @@ from ipc.records import EVENT_BYTES, Event, Happened, Op, Order, missing_names, 
 from policy.profile import Profile
 from supervisor.appetite import Appetite
 from supervisor.dispatch import Table
+from supervisor.exits import exit_text
 from supervisor.layout import Layout
 from supervisor.loop import Loop, Promise
-from supervisor.worker import LogPipe, Worker, exit_text
+from supervisor.worker import LogPipe, Worker
 
 Say = Callable[[str, str, str], None]
 

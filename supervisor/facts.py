@@ -15,6 +15,8 @@ from ipc.messages import AccountFacts
 ACCOUNTS = "/etc/passwd"
 LOGIN_DEFS = "/etc/login.defs"
 PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
+CLOUD_INIT = "cloud-init"
+CLOUD_INIT_WANTED_BY = ("/etc/systemd/system/cloud-init.target.wants", "/run/systemd/generator/cloud-init.target.wants")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SSHD_PID = "/run/sshd.pid"
 UID_MIN_FALLBACK = 100
@@ -87,6 +89,27 @@ def media(configured: str, root: str = "") -> list[str]:
         if rank is not None and not os.path.isdir(f"{root}/dev/{name}"):
             ranked.append((rank, len(name), name))
     return [f"{root}/dev/{name}" for _, _, name in sorted(ranked)]
+
+
+def left_to_others(enabled: bool, agent: str, root: str = "") -> str:
+    """Why provisioning is not this agent's affair (provisioning.md 1), empty when it is.
+
+    cloud-init counts as enabled when systemd starts it at boot and nothing switches it off; no program is asked."""
+    if not enabled:
+        return "Provisioning.Enabled is n"
+    if agent not in {AUTO, "waagent"} and agent != CLOUD_INIT:
+        return f"Provisioning.Agent is {agent}"
+    unit = any(os.path.lexists(f"{root}{folder}/cloud-init-local.service") for folder in CLOUD_INIT_WANTED_BY)
+    on = unit and not os.path.lexists(f"{root}/etc/cloud/cloud-init.disabled")
+    if agent == CLOUD_INIT or (agent == AUTO and on):
+        return "cloud-init provisions this VM"
+    return ""
+
+
+def only_root_writes(path: str, root: str = "") -> bool:
+    """Whether the file `path` is root's, and nobody else may write to it."""
+    status = os.stat(f"{root}{path}")
+    return status.st_uid == 0 and not status.st_mode & 0o022
 
 
 def sshd_runs(root: str = "") -> bool:

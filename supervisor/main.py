@@ -25,7 +25,7 @@ from supervisor.dispatch import Table
 from supervisor.exits import EXIT_BUG, EXIT_CONFIG
 from supervisor.files import make_folder
 from supervisor.fleet import Fleet
-from supervisor.jail import capabilities
+from supervisor.jail import capabilities, heap
 from supervisor.journal import Journal
 from supervisor.layout import Layout
 from supervisor.log import Log
@@ -33,7 +33,7 @@ from supervisor.loop import Loop
 from supervisor.medium import Finder
 from supervisor.notify import Notifier
 from supervisor.outlets import FileOutlet, StreamOutlet, is_journal
-from supervisor.overview import Observer
+from supervisor.overview import Observer, Past
 from supervisor.provisioning import UNKNOWN_VM, Parts, Provisioning
 from supervisor.redaction import Redactor
 from supervisor.rounds import Rounds
@@ -53,7 +53,7 @@ LEVELS = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "verbose": "VE
 class Supervisor:
     """Everything in this process, wired together."""
 
-    def __init__(self, parsed: configuration.Parsed, layout: Layout, log: Log, loop: Loop) -> None:
+    def __init__(self, parsed: configuration.Parsed, layout: Layout, log: Log, loop: Loop, past: Past) -> None:
         self.loop = loop
         self.log = log
         self._config = parsed.config
@@ -76,7 +76,8 @@ class Supervisor:
         period = float(self._config[options.GOAL_STATE_PERIOD])
         self.rounds = Rounds(loop, self.contact, period, self.say)
         self.notifier = Notifier.from_environment(os.environ, os.getppid())
-        self.observer = Observer(self, profiles)
+        self.control: control.ControlServer | None = None
+        self.observer = Observer(self, profiles, past)
 
     def say(self, level: str, source: str, text: str) -> None:
         """One line to the log."""
@@ -98,6 +99,7 @@ class Supervisor:
 
     async def _live(self) -> None:
         await self.provisioning.run()
+        heap.give_back()
         self._tell_ready()
         await self.rounds.run()
 
@@ -159,7 +161,7 @@ class Supervisor:
             lambda text: "/workers/" not in text,
             lambda text: self.say("info", "control", text),
         )
-        control.ControlServer(self.loop, listener, group, duties)
+        self.control = control.ControlServer(self.loop, listener, group, duties)
 
     def _keep_watchdog(self) -> None:
         period = self.notifier.watchdog_period_s
@@ -200,17 +202,20 @@ def main() -> int:
     clock = SystemClock()
     loop = Loop(clock)
     layout = Layout(config=sys.argv[1])
+    past = Past(int(sys.argv[2]), sys.argv[3])
     stream = StreamOutlet(2, journal=is_journal(os.environ, 2))
     log = Log(clock, [FileOutlet(layout.log), stream], Redactor())
     loop.on_failure(lambda name, error: _report(log, name, error))
     try:
         parsed = configuration.load(layout.config)
         log.line("INFO", "supervisor", f"agent-supervisor {VERSION} starts with {layout.config}")
+        if not facts.only_root_writes(layout.config):
+            log.line("WARNING", "config", f"{layout.config} can be written by others than root")
         for finding in parsed.findings:
             log.line("WARNING" if finding.level == "warning" else "INFO", "config", f"{layout.config}, {finding}")
         log.verbose = parsed.config[options.LOGS_VERBOSE]
         layout = msgspec.structs.replace(layout, lib=parsed.config[options.LIB_DIR])
-        Supervisor(parsed, layout, log, loop).run()
+        Supervisor(parsed, layout, log, loop, past).run()
     except ConfigError as error:
         log.line("ERROR", "supervisor", f"can't start: {error}")
         return EXIT_CONFIG

@@ -14,8 +14,8 @@ import msgspec
 
 # At most this goes out in one write, which a pipe takes whole (PIPE_BUF).
 LINE_BYTES = 4096
-# Owner may write, its group may read.
-MODE = 0o640
+# Root's alone: what is redacted there is still nobody else's business.
+MODE = 0o600
 
 
 class Line(msgspec.Struct, frozen=True):

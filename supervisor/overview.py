@@ -8,10 +8,13 @@ import os
 from collections.abc import Mapping
 from typing import Protocol
 
+import msgspec
+
 from ipc.records import missing_names
 from policy import capability
 from policy.profile import Profile
 from supervisor.contact import Contact
+from supervisor.control import ControlServer
 from supervisor.dispatch import Table
 from supervisor.fleet import Fleet
 from supervisor.kernel_view import read, status_fields
@@ -34,13 +37,25 @@ class Watched(Protocol):
     host: WireServer
     provisioning: Provisioning
     rounds: Rounds
+    control: ControlServer | None
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What the spawner says of this process' earlier lives."""
+
+    restarts: int
+    last_exit: str
+
+
+NO_PAST = Past(0, "")
 
 
 class Observer:
     """Makes snapshots."""
 
-    def __init__(self, watched: Watched, profiles: Mapping[str, Profile]) -> None:
+    def __init__(self, watched: Watched, profiles: Mapping[str, Profile], past: Past) -> None:
         self._watched = watched
+        self._past = past
         self._profiles = profiles
         self._started_wall = watched.loop.clock.wall()
         self._started = watched.loop.clock.monotonic()
@@ -61,11 +76,13 @@ class Observer:
             started=self._started_wall,
             missing=missing,
             counters=Counters(
-                sum(restarts.total for restarts in watched.fleet.restarts.values()), watched.fleet.violations
+                self._past.restarts + sum(restarts.total for restarts in watched.fleet.restarts.values()),
+                watched.fleet.violations,
+                watched.control.refused if watched.control is not None else 0,
             ),
         )
         workers = [self._worker_row(worker) for worker in watched.fleet.births.workers.values()]
-        rows = (self._own_row("spawner", os.getppid()), self._own_row("supervisor", os.getpid()), *workers)
+        rows = (self._own_row("spawner", os.getppid()), self._own_row("supervisor", os.getpid(), self._past), *workers)
         return Snapshot(overview, (*rows, *self._absent_rows())).as_data()
 
     def restart(self, name: str) -> str:
@@ -89,7 +106,7 @@ class Observer:
             return f"{status.address}: {status.last_error or 'no answer yet'}"
         return f"{status.address}: answered {self._now() - status.last_answer_at:.0f} s ago"
 
-    def _own_row(self, kind: str, pid: int) -> ProcessRow:
+    def _own_row(self, kind: str, pid: int, past: Past = NO_PAST) -> ProcessRow:
         status = status_fields(_try_read(f"/proc/{pid}/status"))
         return ProcessRow(
             name=kind,
@@ -97,7 +114,9 @@ class Observer:
             pid=pid,
             uid=0,
             state="working",
-            since_s=round(self._now() - self._started, 3),
+            since_s=age_s(pid, self._now()),
+            restarts=past.restarts,
+            last_exit=past.last_exit,
             capabilities=capability.names(int(status.get("CapBnd", "0"), 16)),
             filters=int(status.get("Seccomp_filters", "0")),
             cgroup=_group(_try_read(f"/proc/{pid}/cgroup")),
@@ -142,6 +161,13 @@ class Observer:
 
     def _now(self) -> float:
         return self._watched.loop.clock.monotonic()
+
+
+def age_s(pid: int, boot_time_s: float) -> float:
+    """How long the process `pid` runs, by the kernel's word; `boot_time_s` is now, since the machine's start."""
+    fields = _try_read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    ticks = int(fields[19]) if len(fields) > 19 else 0
+    return round(max(0.0, boot_time_s - ticks / os.sysconf("SC_CLK_TCK")), 3) if ticks else 0.0
 
 
 def _try_read(path: str) -> str:

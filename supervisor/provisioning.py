@@ -106,7 +106,10 @@ class Provisioning:
         # Ready was accepted and the marker is gone: somebody removed it, so that the VM is provisioned anew.
         finished = state.finished == self._vm_id and (marker is not None or not state.ready)
         if marker is None and not finished:
-            await self._provision()
+            not_ours = facts.left_to_others(
+                part.config[options.PROVISIONING_ENABLED], part.config[options.PROVISIONING_AGENT]
+            )
+            await (self._stand_aside(not_ours) if not_ours else self._provision())
             return
         try:
             if marker is not None and self._is_known and not facts.same_vm(marker, self._vm_id):
@@ -127,6 +130,20 @@ class Provisioning:
         except AgentError as error:
             self.text = f"done on an earlier start; but {error}"
             part.say("error", "provisioning", self.text)
+
+    async def _stand_aside(self, why: str) -> None:
+        """Nothing of the VM is changed; the host only learns that it runs (provisioning.md 3, step 1)."""
+        part = self._
+        part.say("warning", "provisioning", f"not done by this agent: {why}")
+        self._tell(f"not done by this agent: {why}")
+        part.table.advance("steady")
+        try:
+            await part.contact.meet()
+            await self._make_transport_key()
+            await part.contact.report("Ready")
+            part.say("info", "host", "accepted Ready")
+        except AgentError as error:
+            part.say("error", "host", f"Ready is not reported: {error}")
 
     async def _provision(self) -> None:
         part = self._

@@ -5,7 +5,6 @@ Runs in the supervisor. A message reaches the inbox only if the dispatch table p
 """
 
 import os
-import signal
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +14,7 @@ from ipc.descriptors import close_all
 from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
 from policy.profile import Profile
 from supervisor.dispatch import Table
+from supervisor.exits import exit_text
 from supervisor.loop import Loop, Promise, TimedOut, Watched
 
 if TYPE_CHECKING:
@@ -198,12 +198,3 @@ class LogPipe:
         if not piece:
             self._loop.unwatch(self._descriptor)
             os.close(self._descriptor)
-
-
-def exit_text(status: int) -> str:
-    """A wait status in words."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        known: dict[int, str] = {signal.SIGKILL: "was killed", signal.SIGSYS: "was killed by its system-call filter"}
-        return known.get(number, f"was ended by signal {number}")
-    return f"ended with {os.WEXITSTATUS(status)}"

@@ -13,7 +13,9 @@ from policy.load import load
 from policy.profile import CompiledPolicy
 from supervisor.exits import EXIT_CONFIG
 from supervisor.jail import capabilities, cgroup
+from supervisor.layout import Layout
 from supervisor.spawner.resident import Resident, say
+from supervisor.spawner.single import take_the_place
 
 
 def run(config_path: str) -> int:
@@ -31,7 +33,8 @@ def run(config_path: str) -> int:
 def serve(policy: CompiledPolicy, config_path: str) -> int:
     """Be the spawner of these policies, as `run` says; ConfigError when not root, OSError from the kernel."""
     if os.geteuid() != 0:
-        raise ConfigError("agent-supervisor run", "needs root: it confines others and gives its own privileges away")
+        raise ConfigError("run", "needs root: it confines others and gives its own privileges away")
+    take_the_place(Layout())
     policies = {compiled.profile.kind: compiled for compiled in policy.programs}
     # Before the first child: with cgroup version 2 this process moves, and its children must be born where it is.
     tree = cgroup.prepare()

@@ -25,8 +25,12 @@ SPAWNER_FD = 3
 class Resident:
     """The one supervisor process; `channel` is our end of the record socket, `deaf` that nobody reads the other."""
 
-    def __init__(self, compiled: Compiled, group: Group, config_path: str) -> None:
-        """`group` limits it: what a worker makes it take in is bounded by the kernel, too."""
+    def __init__(
+        self, compiled: Compiled, group: Group, config_path: str, restarts: int = 0, last_exit: str = ""
+    ) -> None:
+        """`group` limits it: what a worker makes it take in is bounded by the kernel, too. `restarts` and `last_exit`
+        are what it can't know of its earlier lives, for `ps`."""
+        self._past = (str(restarts), last_exit)
         self.group = group
         self._compiled = compiled
         self._config_path = config_path
@@ -68,7 +72,9 @@ class Resident:
             os.umask(0o077)
             confine_resident(self._compiled.profile, spawner)
             python = sys.executable
-            os.execve(python, [python, "-I", "-m", self._compiled.profile.module, self._config_path], environment)
+            os.execve(
+                python, [python, "-I", "-m", self._compiled.profile.module, self._config_path, *self._past], environment
+            )
         except (OSError, ConfinementError) as error:
             say(f"the supervisor can't be started: {error}")
         finally:

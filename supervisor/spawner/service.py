@@ -19,8 +19,8 @@ from ipc.descriptors import close_all, receive_packet, send_packet
 from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
 from ipc.records import ORDER_BYTES, Event, Happened, Op, Order, pack_event, unpack_order
 from policy.profile import Compiled
-from supervisor.exits import EXIT_CONFIG
-from supervisor.jail import cgroup
+from supervisor.exits import EXIT_CONFIG, exit_text
+from supervisor.jail import cgroup, heap
 from supervisor.jail.confine import missing_mechanisms
 from supervisor.layout import Layout
 from supervisor.restarts import Intensity, Restarts
@@ -42,7 +42,7 @@ COMMON_IMPORTS = (
     "workers.parser.main",
 )
 
-Begin = Callable[[], Resident]
+Begin = Callable[..., Resident]
 
 
 class Service:
@@ -57,7 +57,7 @@ class Service:
         self._wake = _signal_pipe()
         for name in COMMON_IMPORTS:
             import_module(name)
-        gc.collect()
+        heap.give_back()
         gc.freeze()
         gc.disable()
         self._children = Children(policies, Layout(), tree, missing_mechanisms())
@@ -86,13 +86,14 @@ class Service:
     def _after_death(self) -> int | None:
         """The supervisor is gone: so are its workers, and then it is started again; else the exit status."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        code = os.waitstatus_to_exitcode(self._resident.reap())
+        status = self._resident.reap()
+        code = os.waitstatus_to_exitcode(status)
         self._children.kill_all()
         if self._stopping:
             return 0
         if code == EXIT_CONFIG:
             return EXIT_CONFIG
-        return None if self._restart(code) else 1
+        return None if self._restart(code, status) else 1
 
     def _wait(self) -> set[int]:
         poller = select.poll()
@@ -152,7 +153,7 @@ class Service:
         say(f"the supervisor sent no valid order ({error}): it is restarted")
         self._resident.kill()
 
-    def _restart(self, code: int) -> bool:
+    def _restart(self, code: int, status: int) -> bool:
         """Start the supervisor again after its death; False when that happens too often."""
         wait = self._restarts.died(time.monotonic())
         if self._restarts.degraded:
@@ -162,7 +163,7 @@ class Service:
         if wait and select.select([self._wake], [], [], wait)[0]:
             # A signal meanwhile: only one that stops the service ever comes here.
             return False
-        self._resident = self._begin()
+        self._resident = self._begin(self._restarts.total, exit_text(status))
         return True
 
 

@@ -35,6 +35,8 @@ UsePAM yes
 Subsystem sftp /usr/lib/openssh/sftp-server
 """
 CONFIG = b"""# As an image brings it; everything else is the default.
+# Said aloud, because the machine below the overlay may be one of cloud-init's.
+Provisioning.Agent=waagent
 Provisioning.DeleteRootPassword=y
 Provisioning.RegenerateSshHostKeyPair=y
 Provisioning.SshHostKeyPairType=auto

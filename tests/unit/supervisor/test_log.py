@@ -212,7 +212,7 @@ def test_the_file_is_private_and_an_open_one_is_made_so(tmp_path: Path) -> None:
     old.write_text("of another agent\n")
     old.chmod(0o666)
     log_to(FileOutlet(old)).of("p").info("x")
-    assert old.stat().st_mode & 0o777 == 0o640
+    assert old.stat().st_mode & 0o777 == 0o600
     assert old.read_text().startswith("of another agent\n2023")
 
 

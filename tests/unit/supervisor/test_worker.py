@@ -16,8 +16,9 @@ from ipc.records import Event, Happened
 from policy.profile import Request
 from supervisor.clock import SystemClock
 from supervisor.dispatch import Table
+from supervisor.exits import exit_text
 from supervisor.loop import Loop, TimedOut
-from supervisor.worker import LOG_BYTES_A_WORKER, LogPipe, Worker, WorkerDied, WorkerViolation, exit_text
+from supervisor.worker import LOG_BYTES_A_WORKER, LogPipe, Worker, WorkerDied, WorkerViolation
 from tests.jail.profiles import profile
 from tests.unit.supervisor.turned import run, turn_until
 
