@@ -42,15 +42,20 @@ class BenchError(AgentError):
 
 
 class WatchedFleet(Fleet):
-    """The fleet, telling of each worker that is about to be given its job."""
+    """The fleet, telling of each worker that has answered, and that is about to be given its job."""
 
     on_started: Callable[[Worker], None] = staticmethod(lambda worker: None)
+    on_ready: Callable[[Worker], None] = staticmethod(lambda worker: None)
 
     async def start(self, kind: str) -> Worker:
         """As Fleet.start."""
         worker = await super().start(kind)
         self.on_started(worker)
         return worker
+
+    async def _ready(self, worker: Worker) -> None:
+        await super()._ready(worker)
+        self.on_ready(worker)
 
 
 class Driver:
@@ -65,6 +70,7 @@ class Driver:
         policy = load()
         self._profiles = profiles(with_parsers_by_exec(policy) if jobs.by_exec else policy)
         self._births = Births(loop, Table(self._profiles.values()), socket.socket(fileno=SPAWNER_FD), layout, _say)
+        self._again: list[float] = []
         self._fleet = WatchedFleet(loop, self._profiles, self._births, random.random, _say)
 
     async def run(self, timings: Timings) -> None:
@@ -73,6 +79,7 @@ class Driver:
         timings.verified = await self._repeat(self._jobs.starts, self._verified)
         timings.parsed = await self._repeat(self._jobs.parses, self._parsed)
         timings.replaced = await self._repeat(self._jobs.kills, self._replaced)
+        timings.again = tuple(self._again[WARM_UP:])
 
     async def _repeat(
         self, times: int, measure: Callable[[], Coroutine[Promise[Any], None, float]]
@@ -111,6 +118,7 @@ class Driver:
     async def _replaced(self) -> float:
         """The first worker is killed as soon as it has its job; the second may finish it."""
         killed: list[float] = []
+        answered: list[float] = []
         replaced: list[float] = []
 
         def kill(worker: Worker) -> None:
@@ -124,13 +132,18 @@ class Driver:
                 # On the loop's next turn: by then the fleet has handed over the job.
                 self._loop.call_later(0, lambda: kill(worker))
 
-        self._fleet.on_started = started
+        def ready(worker: Worker) -> None:
+            if killed and worker.kind == KIND:
+                answered.append(self._now())
+
+        self._fleet.on_started, self._fleet.on_ready = started, ready
         # Each kill counts as the first: from the second on a replacement waits, by the rule for restarts.
         self._fleet.restarts[KIND] = Restarts(Intensity(), random.random)
         await self._parse(self._jobs.long_medium)
-        self._fleet.on_started = lambda worker: None
-        if len(replaced) != 1:
+        self._fleet.on_started = self._fleet.on_ready = lambda worker: None
+        if len(replaced) != 1 or len(answered) != 1:
             raise BenchError("the parser was quicker than its killer")
+        self._again.append(answered[0] - killed[0])
         return replaced[0] - killed[0]
 
     async def _parse(self, path: str) -> None:

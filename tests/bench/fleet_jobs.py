@@ -26,11 +26,13 @@ class Jobs(msgspec.Struct, frozen=True):
 
 
 class Timings(msgspec.Struct):
-    """Seconds. `answering`: asked for to its first word; `verified`: to trusted, ready for work; `replaced`: from the
-    kill to its replacement's being verified with the job at hand; `parsed`: a job, from asked for to the answer."""
+    """Seconds. `answering`: asked for to its first word; `verified`: to trusted, ready for work; `again`: from the kill
+    to its replacement's first word; `replaced`: to that one's being verified with the job at hand; `parsed`: a job,
+    from asked for to the answer."""
 
     answering: tuple[float, ...] = ()
     verified: tuple[float, ...] = ()
+    again: tuple[float, ...] = ()
     replaced: tuple[float, ...] = ()
     parsed: tuple[float, ...] = ()
     problem: str = ""
