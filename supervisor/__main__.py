@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the entry of `agent-supervisor`. It reads `run` by hand, so that the resident processes never load argparse."""
 
+import supervisor.lean  # noqa: F401, I001 - before msgspec is imported by anything below
 import os
 import sys
 from collections.abc import Sequence

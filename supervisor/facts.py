@@ -23,6 +23,7 @@ UID_MIN_FALLBACK = 100
 NO_SHELLS = frozenset({"nologin", "false", "true", "sync", "shutdown", "halt"})
 ACCOUNT_FIELDS = 7
 LARGEST = 4 * 1024 * 1024
+BOOT_ID_BYTES = 64
 AUTO = "auto"
 # provisioning.md 4: a device counts if its name begins like one of these.
 MEDIA = tuple(map(re.compile, (r"sr[0-9]", r"hd[c-z]", r"cdrom[0-9]", r"cd[0-9]", r"vd[b-z]")))
@@ -64,7 +65,8 @@ def vm_id(root: str = "") -> VmId:
 
 def boot_id(root: str = "") -> str:
     """The kernel's id of this boot."""
-    return "".join(_lines(f"{root}{BOOT_ID}")).strip()
+    # A sysctl refuses to be read by a buffer of megabytes.
+    return "".join(_lines(f"{root}{BOOT_ID}", BOOT_ID_BYTES)).strip()
 
 
 def same_vm(stored: str, current: str) -> bool:
@@ -126,8 +128,8 @@ def _uid_min(root: str) -> int:
     return int(values[-1]) if values and values[-1].isdecimal() else UID_MIN_FALLBACK
 
 
-def _lines(path: str) -> list[str]:
+def _lines(path: str, most_bytes: int = LARGEST) -> list[str]:
     with open(path, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(0, "not a regular file", path)
-        return file.read(LARGEST).decode("utf-8", "replace").split("\n")
+        return file.read(most_bytes).decode("utf-8", "replace").split("\n")

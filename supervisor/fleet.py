@@ -39,7 +39,7 @@ class Fleet:
         """`chance` gives random numbers in [0, 1); `say` takes (level, source, text) for the log."""
         self.restarts: dict[str, Restarts] = {kind: Restarts(Intensity(), chance) for kind in profiles}
         self.violations = 0
-        self._winding_up = False
+        self.winding_up = False
         self.births = births
         self._loop = loop
         self._profiles = profiles
@@ -73,7 +73,7 @@ class Fleet:
 
     async def wind_up(self, patience_s: float) -> None:
         """Begin nothing more; let committers finish, at most for `patience_s`; end all others at once."""
-        self._winding_up = True
+        self.winding_up = True
         ends = self._loop.clock.monotonic() + patience_s
         for worker in list(self.births.workers.values()):
             if not worker.profile.changes_machine:
@@ -127,7 +127,7 @@ class Fleet:
     async def _begin(self, kind: str) -> Worker:
         """A new worker as soon as policy allows one more of `kind`; Unavailable after a while."""
         profile = self._profiles[kind]
-        if self._winding_up:
+        if self.winding_up:
             raise Unavailable("the service is stopping")
         ends = self._loop.clock.monotonic() + START_PATIENCE_S
         while True:

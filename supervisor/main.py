@@ -5,6 +5,7 @@ Runs as the spawner's first child, root with next to no capability. It parses no
 model names.
 """
 
+import supervisor.lean  # noqa: F401, I001 - before msgspec is imported by anything below
 import os
 import random
 import signal
@@ -182,9 +183,12 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(writer.detach())
-        self.loop.watch(reader.detach(), self._stop)
+        signalled = reader.detach()
+        self.loop.watch(signalled, lambda: self._stop(signalled))
 
-    def _stop(self) -> None:
+    def _stop(self, signalled: int) -> None:
+        # Once is enough, and what nobody reads stays readable.
+        self.loop.unwatch(signalled)
         self.say("info", "supervisor", "stopping")
         self.notifier.stopping()
         self.loop.start("stop", self._wind_up(), detached=True)

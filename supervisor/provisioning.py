@@ -148,8 +148,7 @@ class Provisioning:
     async def _provision(self) -> None:
         part = self._
         part.table.advance("provisioning")
-        # Keys first: making them is the longest chain, everything else goes on beside it.
-        transport_key = part.loop.start("transport key", self._make_transport_key())
+        # First: making them is the longest chain, everything else goes on beside it.
         host_keys = part.loop.start("host keys", self._host_keys.make())
         contact = part.loop.start("contact", self._announce())
         try:
@@ -164,13 +163,13 @@ class Provisioning:
             self._tell("waits for the keys")
             await host_keys
             await self._host_keys.install()
-            await transport_key
             self._finish(medium)
         except AgentError as error:
-            await self._fail(error, contact, transport_key, host_keys)
+            await self._fail(error, contact, host_keys)
         else:
             await self._ready.report()
             part.table.advance("steady")
+            await self._make_transport_key()
         finally:
             self._forget_secret()
 
@@ -212,8 +211,12 @@ class Provisioning:
         write_whole(f"{self._.layout.lib}/{OVF_COPY}", medium.redacted, PRIVATE)
 
     async def _make_transport_key(self) -> None:
-        if await self._.credentials.ensure():
-            self._.say("info", "supervisor", "transport key made")
+        """Not before Ready: nothing of a provisioning needs it, and its making would slow down all that does."""
+        try:
+            if await self._.credentials.ensure():
+                self._.say("info", "supervisor", "transport key made")
+        except AgentError as error:
+            self._.say("error", "supervisor", f"no transport key: {error}; the next start tries again")
 
     def _finish(self, medium: Medium) -> None:
         """From here on the VM counts as provisioned, whatever happens to the report."""
@@ -230,6 +233,11 @@ class Provisioning:
 
     async def _fail(self, error: AgentError, *tasks: Promise[None]) -> None:
         """Say what went wrong, here and to the host; the next start tries again."""
+        if self._.fleet.winding_up:
+            # Cut short by us: no failure that the host, or the next start, should hear of.
+            self._tell("interrupted: the service is stopping; the next start goes on")
+            self._.say("info", "provisioning", self.text)
+            return
         problem = str(error)
         self.text = f"failed: {problem}"
         self._.say("error", "provisioning", f"failed: {problem}; the next start tries again")

@@ -40,6 +40,8 @@ COMMON_IMPORTS = (
     "workers.runtime",
     "supervisor.verifier",
     "workers.parser.main",
+    "workers.committers.commit",
+    "workers.committers.atomic_file",
 )
 
 Begin = Callable[..., Resident]

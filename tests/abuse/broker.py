@@ -7,7 +7,9 @@ Runs in the worker. An attack that comes back has had its say; the worker then e
 import os
 import select
 import socket
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -23,6 +25,7 @@ from tests.abuse.target import Target
 OWN_SOCKET = "/channel/s"
 BODY = {"preferred": "x", "supported": []}
 FLOOD = 100_000
+PART = 100 * 1024
 
 
 def zmq_of(channel: Channel) -> ZmqChannel:
@@ -147,6 +150,38 @@ def announces(announced: int, sent: int) -> Callable[[Target], None]:
     return attack
 
 
+def one_message_without_end(target: Target) -> None:
+    """Part after part of one message, past the worker's own libzmq, straight into the connection.
+
+    The word that may follow says after how many MiB it ends after all."""
+    connection = connection_of(zmq_of(target.channel))
+    part = b"\x03" + PART.to_bytes(8, "big") + b"x" * PART
+    for _ in range((int(target.words[0]) << 20) // PART if target.words else FLOOD):
+        write_all(connection, part)
+    write_all(connection, b"\0\0")
+    wait_for_the_end()
+
+
+def connection_of(channel: ZmqChannel) -> int:
+    """The descriptor of libzmq's connection: of the worker's sockets the one that is not beside it."""
+    for descriptor in range(3, 64):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode) and descriptor != channel._beside.fileno():
+                return descriptor
+    raise RuntimeError("no connection")
+
+
+def write_all(connection: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(connection, view) :]
+        except BlockingIOError:
+            poller = select.poll()
+            poller.register(connection, select.POLLOUT)
+            poller.poll()
+
+
 def attaches_two(target: Target) -> None:
     """Descriptors that its message does not carry."""
     target.channel.send(Versions("x", ()), (0, 1))
@@ -190,6 +225,7 @@ ATTACKS: dict[str, Callable[[Target], None]] = {
     "announces_five": announces(5, 5),
     "announces_many": announces(253, 4),
     "attaches_two": attaches_two,
+    "one_message_without_end": one_message_without_end,
 }
 
 

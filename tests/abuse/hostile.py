@@ -11,8 +11,8 @@ from typing import Any
 
 from ipc.channel import Channel
 from ipc.descriptors import close_all, read_sealed
-from ipc.messages import ParseVersions, Versions
-from tests.abuse import broker, cases
+from ipc.messages import ParseVersions, PlanProvisioning, Versions
+from tests.abuse import broker, cases, false_plans
 from tests.abuse.target import Target
 from workers.parser import versions, xml
 from workers.runtime import Answer, serve_once
@@ -27,7 +27,7 @@ def main(channel: Channel, lock: Callable[[], None]) -> None:
     if EARLY:
         broker.EARLY[EARLY](channel, lock)
     handler = _Handler(channel)
-    serve_once(channel, lock, {ParseVersions: handler.on_request})
+    serve_once(channel, lock, {ParseVersions: handler.on_request, PlanProvisioning: false_plans.on_plan})
 
 
 class _Handler:

@@ -79,6 +79,7 @@ def test_who_breaks_a_rule_is_killed_and_counted(name: str, rig: Rig) -> None:
 
 def test_all_attacks_are_made() -> None:
     others = {"permitted_one", "answers_and_goes_on", "oversized", "floods_beside", "floods_the_log"}
+    others.add("one_message_without_end")  # test_appetite.py
     provisioning = {"floods_with_permitted", "floods_with_descriptors"}
     assert set(broker.ATTACKS) == {*VIOLATIONS, *others, *provisioning}
 

@@ -47,7 +47,7 @@ def kill_one(page: Page, victim: Victim, wanted: Wanted) -> None:
         try:
             hit = strike(scene, unit.agent, victim)
             struck = time.monotonic()
-            until("Ready", lambda: unit.keep_running() and scene.is_ready(), READY_WITHIN_S)
+            until("Ready", lambda: unit.keep_running() and scene.is_settled(), READY_WITHIN_S)
             took = time.monotonic() - struck
             wrong = [f"{check.what} ({check.found})" for check in judge(scene, wanted) if not check.right]
             found = f"{hit}; Ready {took:.2f} s later, {unit.starts} start{'s' if unit.starts > 1 else ''} of the unit"

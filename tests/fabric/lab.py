@@ -61,7 +61,7 @@ class LabProcess:
 
 class Lab:
     """Use as a context manager. `files` are placed beforehand; `cgroup` "host" shows the hierarchies that this machine
-    has, "v2" cgroup2 alone; `init` is what becomes process 1 (default: an idle reaper)."""
+    has, "v2" cgroup2 alone; `init` is what becomes process 1 (default: an idle reaper); `vm_id` the firmware shows."""
 
     def __init__(
         self,
@@ -70,12 +70,13 @@ class Lab:
         cgroup: Literal["host", "v2"] = "host",
         hostname: str = "localhost",
         init: Sequence[str] = (),
+        vm_id: str = VM_ID,
     ) -> None:
         placed = {"/etc/machine-id": MACHINE_ID.encode() + b"\n", "/etc/hostname": hostname.encode() + b"\n"}
         self._order = {
             "bound": _folders_to_bind(),
             "files": {path: _encoded(content) for path, content in (placed | dict(files or {})).items()},
-            "vm_id": VM_ID,
+            "vm_id": vm_id,
             "cgroup": cgroup,
             "hostname": hostname,
             "init": list(init),

@@ -26,6 +26,7 @@ RECORD = "/run/fabric/record.jsonl"
 CONTROL = "/run/fabric/control"
 AGENT_LOG = "/run/fabric/agent.log"
 MEDIUM = "/dev/sr0"
+TRANSPORT_CERTIFICATE = "/var/lib/agent-supervisor/credentials/transport.crt"
 # The public half of a key pair of which the private half was thrown away.
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAsPJpgTIrM1F+r/IXNNu9K9032ffjmsq9Q6nyGHD6wA operator@laptop"
 OLD_HOST_KEY = b"a key that the image brought along\n"
@@ -159,13 +160,17 @@ class Scene:
         """Has the host accepted Ready?"""
         return any(report.health.state == "Ready" for report in self.reports())
 
+    def is_settled(self) -> bool:
+        """Has the host accepted Ready, and has the agent made what it makes only after that?"""
+        return self.is_ready() and self.lab.path(TRANSPORT_CERTIFICATE).exists()
+
     def is_decided(self) -> bool:
         """Has the host been told how provisioning ended, well or not?"""
         return any(r.health.state == "Ready" or r.health.sub_status == "ProvisioningFailed" for r in self.reports())
 
     def wait_until_ready(self, timeout_s: float = 20.0) -> None:
         """WaitedInVain when the host gets no Ready in time."""
-        until("Ready accepted by the host", self.is_ready, timeout_s)
+        until("Ready accepted by the host", self.is_settled, timeout_s)
 
     def workers(self) -> dict[str, list[int]]:
         """The agent's workers now, by cgroup, with the pids of their processes as the host numbers them."""

@@ -7,7 +7,7 @@ Runs in tests, outside the lab. It steers only what the scene can steer, and jud
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from supervisor.cli.client import ask
 from supervisor.layout import Layout
 from supervisor.status import Snapshot
 from supervisor.verbs import PS
-from tests.fabric.lab import Lab
+from tests.fabric.lab import VM_ID, Lab, PlacedFile
 from tests.fabric.outcome import judge
 from tests.fabric.scene import AGENT, AGENT_LOG, CONFIG, Scene, Wanted, image_files, spawner_pid, supervisor_pid
 from tests.fabric.waiting import until
@@ -134,10 +134,18 @@ class Vm:
 
 @contextmanager
 def booted(
-    wanted: Wanted | None = None, config: bytes = QUICK, faults: tuple[str, ...] = (), *, host: bool = True
+    wanted: Wanted | None = None,
+    config: bytes = QUICK,
+    faults: tuple[str, ...] = (),
+    *,
+    host: bool = True,
+    image: Mapping[str, bytes | PlacedFile] | None = None,
+    vm_id: str = VM_ID,
 ) -> Iterator[Vm]:
-    """A VM whose host listens (unless not `host`), with its agent still to be started; ended whatever happens."""
-    with Lab(image_files(config)) as lab:
+    """A VM whose host listens (unless not `host`), with its agent still to be started; ended whatever happens.
+
+    `image` has files that its disk brings beside those of every image."""
+    with Lab(image_files(config) | dict(image or {}), vm_id=vm_id) as lab:
         vm = Vm(Scene(lab), wanted or Wanted())
         lab.output("mkdir", "-p", str(Path(AGENT_LOG).parent))
         if host:

@@ -66,7 +66,7 @@ def end_of(vm: Vm, case: str) -> list[Change]:
     try:
         if case:
             strike(vm, unit, case)
-        until("Ready", lambda: unit.keep_running() and vm.scene.is_ready(), READY_WITHIN_S)
+        until("Ready", lambda: unit.keep_running() and vm.scene.is_settled(), READY_WITHIN_S)
         assert unit.starts == (2 if case.startswith("spawner") else 1)
         assert vm.mistakes() == []
         assert (vm.readies(), vm.refused()) == (1, [])

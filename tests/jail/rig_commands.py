@@ -9,11 +9,14 @@ from pathlib import Path
 from socket import AF_UNIX, socket
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ipc.descriptors import close_all, sealed_memfd, send_packet
 from ipc.errors import AgentError
-from ipc.messages import BY_NAME, Message, ParseVersions, Versions
+from ipc.messages import BY_NAME, Message, ParseVersions, PlanProvisioning, Versions
 from ipc.records import EVENT_BYTES, Op, Order, pack_order, unpack_event
 from policy.profile import Profile
+from supervisor import planning
 from supervisor.births import Births
 from supervisor.clock import SystemClock
 from supervisor.dispatch import Table
@@ -140,6 +143,11 @@ class Commands:
             "messages": [type(got).__name__ for got, _ in received],
             "attached": [len(more) for _, more in received],
         }
+
+    async def on_plan(self, request: dict[str, Any], text: str) -> dict[str, Any]:
+        """A plan for `request`, which is PlanProvisioning as plain data; `text` is the OVF's custom data."""
+        plan = await planning.plan(self._fleet, msgspec.convert(request, PlanProvisioning), text.encode())
+        return {"custom_data": (plan.custom_data or b"").hex()}
 
     async def on_verify(self, serial: int, by_pidfd_of: int = 0) -> dict[str, Any]:
         """A verifier's judgement of a worker that was found right when it started."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the supervisor finds out by itself, from files as systems have them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,64 @@ def test_media_are_those_of_the_list_in_a_stable_order(root: Path) -> None:
     found = [Path(path).name for path in facts.media("auto", str(root))]
     assert found == ["sr0", "sr1", "sr10", "hdc", "cdrom0", "cd0", "vdb", "vdb1"]
     assert facts.media("/srv/ovf.iso", str(root)) == [f"{root}/srv/ovf.iso"]
+
+
+UNIT = "etc/systemd/system/cloud-init.target.wants/cloud-init-local.service"
+GENERATED = "run/systemd/generator/cloud-init.target.wants/cloud-init-local.service"
+SWITCH = "etc/cloud/cloud-init.disabled"
+
+
+@pytest.mark.parametrize(
+    ("enabled", "agent", "there", "why"),
+    [
+        (False, "waagent", (), "Provisioning.Enabled is n"),
+        (False, "cloud-init", (UNIT,), "Provisioning.Enabled is n"),
+        (True, "disabled", (), "Provisioning.Agent is disabled"),
+        (True, "cloud-init", (), "cloud-init provisions this VM"),
+        (True, "cloud-init", (UNIT, SWITCH), "cloud-init provisions this VM"),
+        (True, "waagent", (UNIT, GENERATED), ""),
+        (True, "auto", (), ""),
+        (True, "auto", (SWITCH,), ""),
+        (True, "auto", (UNIT,), "cloud-init provisions this VM"),
+        (True, "auto", (GENERATED,), "cloud-init provisions this VM"),
+        (True, "auto", (UNIT, SWITCH), ""),
+    ],
+)
+def test_who_provisions(root: Path, enabled: bool, agent: str, there: tuple[str, ...], why: str) -> None:
+    for name in there:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        # As systemctl makes them: a link, and where it leads need not be there.
+        (root / name).symlink_to("/lib/systemd/system/none")
+    assert facts.left_to_others(enabled, agent, str(root)) == why
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("mode", "owner", "only_root"),
+    [
+        (0o644, 0, True),
+        (0o600, 0, True),
+        (0o664, 0, False),
+        (0o646, 0, False),
+        (0o622, 0, False),
+        (0o644, 65534, False),
+    ],
+)
+def test_who_may_write_a_file(tmp_path: Path, mode: int, owner: int, only_root: bool) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    file.chmod(mode)
+    os.chown(file, owner, 65534)
+    assert facts.only_root_writes("/file", str(tmp_path)) is only_root
+
+
+def test_an_sshd_that_has_left_its_number_runs(root: Path) -> None:
+    assert not facts.sshd_runs(str(root))
+    (root / "run").mkdir()
+    (root / "run/sshd.pid").write_text("1\n")
+    assert facts.sshd_runs(str(root))
+
+
+def test_the_boot_has_an_id_of_its_own() -> None:
+    """From the kernel itself, which hands it out to small buffers only."""
+    assert facts.UUID.fullmatch(facts.boot_id())
