@@ -10,10 +10,12 @@ from collections.abc import Mapping
 
 from ipc.channel import ZmqChannel
 from ipc.errors import MalformedMessage
+from supervisor.jail import syscalls
 from supervisor.loop import Loop
 from supervisor.worker import Worker
 
-LOOK_EVERY_S = 0.05
+# A connection brings a megabyte in a millisecond.
+LOOK_EVERY_S = 0.01
 # What an honest exchange may add for a moment: documents of a few megabytes, in copies.
 ALLOWED_BYTES = 48 << 20
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -27,13 +29,15 @@ class Appetite:
         self._workers = workers
         self._allowed_bytes = allowed_bytes
         self._base_bytes = 0
+        # Below this, what condemned workers left is given back; 0 when nothing is left.
+        self._tidy_bytes = 0
         self._looking = False
 
     def watch(self, worker: Worker) -> None:
         """From now on, as long as `worker` or another of its sort lives."""
         if isinstance(worker.channel, ZmqChannel) and not self._looking:
             self._looking = True
-            self._base_bytes = resident_bytes()
+            self._base_bytes = self._resident()
             self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def _look(self) -> None:
@@ -41,12 +45,25 @@ class Appetite:
         self._looking = bool(speakers)
         if not speakers:
             return
-        grown = resident_bytes() - self._base_bytes
+        now = self._resident()
+        self._base_bytes = min(self._base_bytes, now)
+        grown = now - self._base_bytes
         if grown > self._allowed_bytes:
             # Which of them it is can't be told from here: the honest ones' jobs are begun anew.
             for worker in speakers:
                 worker.condemn(MalformedMessage(f"the supervisor grew by {grown >> 20} MiB while listening to it"))
+            self._tidy_bytes = self._tidy_bytes or self._base_bytes + self._allowed_bytes // 2
+            # Who comes after them is not to blame for it.
+            self._base_bytes = now
         self._loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _resident(self) -> int:
+        """What this process has now, without what libzmq has freed already, which malloc would keep."""
+        if self._tidy_bytes:
+            syscalls.trim_heap()
+            if resident_bytes() < self._tidy_bytes:
+                self._tidy_bytes = 0
+        return resident_bytes()
 
 
 def resident_bytes() -> int:

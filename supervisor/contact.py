@@ -6,14 +6,13 @@ Runs in the supervisor. It hands every document to a fresh parser and never look
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ipc.descriptors import sealed_memfd
 from ipc.errors import AgentError, HostError, ResourceGone
 from ipc.messages import GoalState, InputRefused, Message, ParseGoalState, ParseVersions, Versions
 from supervisor.fleet import Fleet
 from supervisor.loop import Loop
-from supervisor.wire.host import WireServer
 from supervisor.wire.report import RoleIds, State
 
 PROTOCOL = "2012-11-30"
@@ -22,6 +21,9 @@ ROLE_INSTANCE_TRIES = 6
 ROLE_INSTANCE_PAUSE_S = 0.5
 # wire-protocol.md 1.2: the next round of looking for the host.
 ROUND_PAUSE_S = 10.0
+
+if TYPE_CHECKING:
+    from supervisor.wire.host import WireServer
 
 Say = Callable[[str, str, str], None]
 T = TypeVar("T", bound=Message)
@@ -42,14 +44,23 @@ class BadDocument(HostError):
 class Contact:
     """What is known of the host's side, and the reports to it; `trouble` is why `meet` has to begin anew, for `ps`."""
 
-    def __init__(self, loop: Loop, fleet: Fleet, host: WireServer, say: Say) -> None:
+    def __init__(self, loop: Loop, fleet: Fleet, connect: "Callable[[], WireServer]", say: Say) -> None:
+        """`connect` makes the client, at its first use: loading it takes as long as beginning two workers."""
         self.goal_state: GoalState | None = None
         self.trouble = ""
         self._loop = loop
         self._fleet = fleet
-        self._host = host
+        self._connect = connect
+        self._known_host: WireServer | None = None
         self._say = say
         self._document = b""
+
+    @property
+    def host(self) -> "WireServer":
+        """The client to the host."""
+        if self._known_host is None:
+            self._known_host = self._connect()
+        return self._known_host
 
     async def meet(self) -> None:
         """Return once version and goal state are known; however long the host takes, it is asked again."""
@@ -66,7 +77,7 @@ class Contact:
 
     async def refresh(self) -> bool:
         """Fetch the goal state; True when its bytes are new, and then they are parsed. HostError when that fails."""
-        document = await self._host.fetch_goal_state()
+        document = await self.host.fetch_goal_state()
         if document is self._document:
             return False
         goal_state = await self._parse(ParseGoalState(), "goal-state", document, GoalState)
@@ -77,10 +88,10 @@ class Contact:
     async def report(self, state: State, substatus: str = "", description: str = "") -> None:
         """Send a health report until the host accepts it; after a 410 with the ids of a fresh goal state."""
         try:
-            await self._host.report_health(self._ids(), state, substatus, description)
+            await self.host.report_health(self._ids(), state, substatus, description)
         except ResourceGone:
             await self.refresh()
-            await self._host.report_health(self._ids(), state, substatus, description)
+            await self.host.report_health(self._ids(), state, substatus, description)
 
     def _ids(self) -> RoleIds:
         goal_state = self.goal_state
@@ -89,7 +100,7 @@ class Contact:
         return RoleIds(goal_state.incarnation, goal_state.container_id, goal_state.role_instance.instance_id)
 
     async def _check_version(self) -> None:
-        versions = await self._parse(ParseVersions(), "versions", await self._host.fetch_versions(), Versions)
+        versions = await self._parse(ParseVersions(), "versions", await self.host.fetch_versions(), Versions)
         if versions.preferred != PROTOCOL and PROTOCOL not in versions.supported:
             raise UnknownProtocol(f"the host speaks {versions.preferred} and not {PROTOCOL}")
 

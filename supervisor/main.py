@@ -11,6 +11,9 @@ import random
 import signal
 import socket
 import sys
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -40,7 +43,9 @@ from supervisor.redaction import Redactor
 from supervisor.rounds import Rounds
 from supervisor.version import VERSION
 from supervisor.wire.endpoint import saved_endpoint
-from supervisor.wire.host import WireServer
+
+if TYPE_CHECKING:
+    from supervisor.wire.host import WireServer
 
 SPAWNER_FD = 3
 JITTER = 0.2
@@ -70,9 +75,7 @@ class Supervisor:
         self.say(
             "info", "host", f"WireServer is {endpoint.address} ({endpoint.why}); no DHCP discovery in this version"
         )
-        # Many VMs lose the host together and must not come back to it in step; nothing is guarded by these numbers.
-        self.host = WireServer(loop, endpoint.address, jitter=lambda delay: delay * random.uniform(1, 1 + JITTER))  # noqa: S311
-        self.contact = Contact(loop, self.fleet, self.host, self.say)
+        self.contact = Contact(loop, self.fleet, partial(_connect, loop, endpoint.address), self.say)
         self.provisioning = Provisioning(self._parts(), self._vm_id())
         period = float(self._config[options.GOAL_STATE_PERIOD])
         self.rounds = Rounds(loop, self.contact, period, self.say)
@@ -196,8 +199,15 @@ class Supervisor:
     async def _wind_up(self) -> None:
         """What is being committed is committed, nothing new is begun; then this process ends."""
         await self.fleet.wind_up(STOP_PATIENCE_S)
-        self.host.close()
+        self.contact.host.close()
         self.loop.stop()
+
+
+def _connect(loop: Loop, address: str) -> "WireServer":
+    """The client to the host. Many VMs lose the host together, and should not all come back to it in step."""
+    client = import_module("supervisor.wire.host").WireServer
+    made: WireServer = client(loop, address, jitter=lambda delay: delay * random.uniform(1, 1 + JITTER))  # noqa: S311
+    return made
 
 
 def main() -> int:

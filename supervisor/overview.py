@@ -23,7 +23,6 @@ from supervisor.provisioning import Provisioning
 from supervisor.rounds import Rounds
 from supervisor.status import Counters, Overview, ProcessRow, Snapshot
 from supervisor.version import VERSION
-from supervisor.wire.host import WireServer
 from supervisor.worker import Worker
 
 
@@ -34,7 +33,6 @@ class Watched(Protocol):
     fleet: Fleet
     table: Table
     contact: Contact
-    host: WireServer
     provisioning: Provisioning
     rounds: Rounds
     control: ControlServer | None
@@ -94,7 +92,7 @@ class Observer:
         raise ValueError(f"no worker is called {name}")
 
     def _host_text(self) -> str:
-        status = self._watched.host.status()
+        status = self._watched.contact.host.status()
         if status.troubles:
             trouble = status.troubles[0]
             wait = max(0.0, trouble.next_try_at - self._now())

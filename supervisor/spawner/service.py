@@ -42,6 +42,7 @@ COMMON_IMPORTS = (
     "workers.parser.main",
     "workers.committers.commit",
     "workers.committers.atomic_file",
+    "workers.committers.host_keys",
 )
 
 Begin = Callable[..., Resident]
