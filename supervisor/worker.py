@@ -27,7 +27,6 @@ LOG_BYTES_A_WORKER = 64 * 1024
 # Every line costs the log more than its own bytes; a worker of one-byte lines must not cost more than others.
 COST_OF_A_LINE = 128
 # How long libzmq may take to hand over what a worker sent before it ended.
-LAST_WORDS_S = 1.0
 
 WorkerState = Literal["starting", "ready", "working", "exited"]
 

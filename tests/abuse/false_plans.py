@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from ipc.descriptors import close_all, read_sealed, sealed_memfd
 from ipc.messages import PlanComplete, PlanProvisioning, StoreCustomData
+from ipc.secret import Secret
 from workers.provisioning.grammar import custom_data
 from workers.provisioning.plan import plan
 from workers.runtime import Answer
@@ -33,7 +34,7 @@ def on_plan(request: PlanProvisioning, descriptors: tuple[int, ...]) -> Iterator
     due = custom_data(read_sealed(descriptors[0], LARGEST), request.options.decode_custom_data)
     close_all(descriptors)
     said, contents = LIES[due.split()[1].decode()](due)
-    proposals = plan(request.ovf, request.options, request.account, due, lambda *_: "")
+    proposals = plan(request.ovf, request.options, request.account, due, lambda *_: Secret(""))
     for proposal in proposals:
         if isinstance(proposal, StoreCustomData):
             yield StoreCustomData(said), tuple(sealed_memfd("custom-data", content) for content in contents)

@@ -42,6 +42,14 @@ def test_it_is_ended_and_counted_and_work_goes_on(ground_alone: Ground) -> None:
         assert rig.ask("status")["peak_kib"] < BIGGEST_KIB
 
 
+def test_one_that_lives_on_is_no_burden_for_those_who_come_after(ground_alone: Ground) -> None:
+    rig = ground_alone.rig()
+    kept = rig.ask("start", kind="parser")["serial"]
+    assert attack(rig, NAME)["error"] == "WorkerViolation"
+    assert [does_honest_work(rig) for _ in range(8)] == [True] * 8
+    assert rig.ask("finish", serial=kept)["violations"] == 1
+
+
 def test_without_a_look_at_it_the_supervisor_grows(ground_alone: Ground) -> None:
     rig = ground_alone.rig(UNWATCHED)
     before = rig.ask("status")["peak_kib"]

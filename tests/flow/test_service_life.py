@@ -4,6 +4,7 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,11 @@ while signal.sigwait([signal.SIGHUP]):
 
 
 def held_at_work(vm: Vm, kind: str, tool: str) -> list[int]:
-    """The worker of that kind and the tool that it has just started, stopped in their tracks."""
+    """The worker of that kind and the tool that it has just started, if one is named, stopped in their tracks."""
 
     def stopped() -> list[int]:
         pids = vm.scene.workers().get(f"{kind}.0", [])
-        if tool not in map(name_of, pids):
+        if tool and tool not in map(name_of, pids):
             return []
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -51,6 +52,19 @@ def name_of(pid: int) -> str:
         return ""
 
 
+def resume(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def expect_no_failure(vm: Vm) -> None:
+    """Being stopped is none: not in the log, nor for the host."""
+    assert "provisioning interrupted: the service is stopping" in vm.scene.log()
+    assert "provisioning failed:" not in vm.scene.log()
+    assert "ProvisioningFailed" not in [report.health.sub_status for report in vm.scene.reports()]
+
+
 def start_stand_in(vm: Vm, path: str) -> None:
     vm.lab.write(path, STAND_IN.encode())
     vm.lab.output("chmod", "0755", path)
@@ -64,8 +78,7 @@ def test_a_committer_that_works_when_the_service_stops_comes_to_its_end() -> Non
         account = held_at_work(vm, "account", "useradd")
         send_signal(vm.agent, signal.SIGTERM)
         until("it stops", lambda: "supervisor stopping" in vm.scene.log())
-        for pid in account:
-            os.kill(pid, signal.SIGCONT)
+        resume(account)
         assert vm.agent.wait(timeout=10) == 0
         assert vm.left_over() == []
         log = vm.scene.log()
@@ -75,11 +88,24 @@ def test_a_committer_that_works_when_the_service_stops_comes_to_its_end() -> Non
             assert vm.lab.run(["getent", name, vm.wanted.user]).returncode == 0, name
         assert vm.lab.run(["test", "-d", f"/home/{vm.wanted.user}"]).returncode == 0
         assert "password: done" not in log
-        assert "ProvisioningFailed" not in [report.health.sub_status for report in vm.scene.reports()]
+        expect_no_failure(vm)
         vm.boot(None)
         vm.scene.wait_until_ready()
         assert vm.mistakes() == []
         assert vm.scene.log().count("account: done") == 1
+
+
+def test_one_that_has_not_begun_does_not_begin() -> None:
+    with booted() as vm:
+        vm.boot(vm.wanted.medium())
+        account = held_at_work(vm, "account", "")
+        send_signal(vm.agent, signal.SIGTERM)
+        until("it stops", lambda: "supervisor stopping" in vm.scene.log())
+        resume(account)
+        assert vm.agent.wait(timeout=10) == 0
+        assert vm.left_over() == []
+        assert vm.lab.run(["getent", "passwd", vm.wanted.user]).returncode != 0
+        expect_no_failure(vm)
 
 
 def test_of_two_agents_the_second_ends_and_the_first_goes_on() -> None:
