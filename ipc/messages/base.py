@@ -6,7 +6,6 @@ from typing import Annotated
 import msgspec
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Text = Annotated[str, msgspec.Meta(max_length=8192)]
 Short = Annotated[str, msgspec.Meta(max_length=1024)]
 
 
