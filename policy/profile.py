@@ -61,7 +61,9 @@ class Calls(_Part, frozen=True):
 
 
 class Limits(_Part, frozen=True):
-    """Resource limits: cgroup (memory, pids, cpu share of one core) and rlimits (files, file size, address space)."""
+    """Resource limits: cgroup (memory, pids, cpu share of one core) and rlimits (files, file size, address space).
+
+    `cpu_weight` counts only while others want the processor, too: 100 is everybody's, 1000 is ten times that."""
 
     memory_mib: Annotated[int, msgspec.Meta(ge=8)]
     pids: Annotated[int, msgspec.Meta(ge=1)]
@@ -69,6 +71,7 @@ class Limits(_Part, frozen=True):
     open_files: Annotated[int, msgspec.Meta(ge=8)]
     file_size_mib: Annotated[int, msgspec.Meta(ge=0)]
     why: Why
+    cpu_weight: Annotated[int, msgspec.Meta(ge=1, le=10000)] = 100
 
 
 class Request(_Part, frozen=True):

@@ -8,7 +8,7 @@ parts: one message without an end fills the memory of whoever receives it, and i
 import os
 from collections.abc import Mapping
 
-from ipc.channel import ZmqChannel
+from ipc.channel import PacketChannel
 from ipc.errors import MalformedMessage
 from supervisor.jail import syscalls
 from supervisor.loop import Loop
@@ -35,13 +35,13 @@ class Appetite:
 
     def watch(self, worker: Worker) -> None:
         """From now on, as long as `worker` or another of its sort lives."""
-        if isinstance(worker.channel, ZmqChannel) and not self._looking:
+        if not isinstance(worker.channel, PacketChannel) and not self._looking:
             self._looking = True
             self._base_bytes = self._resident()
             self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def _look(self) -> None:
-        speakers = [worker for worker in self._workers.values() if isinstance(worker.channel, ZmqChannel)]
+        speakers = [worker for worker in self._workers.values() if not isinstance(worker.channel, PacketChannel)]
         self._looking = bool(speakers)
         if not speakers:
             return

@@ -8,10 +8,10 @@ back; what a worker is asked and whether it is trusted is not its affair.
 import os
 import socket
 from collections.abc import Callable
+from functools import cached_property, partial
+from importlib import import_module
 
-import zmq
-
-from ipc.channel import Channel, PacketChannel, listen
+from ipc.channel import Channel, PacketChannel
 from ipc.descriptors import close_all, packet_pair, receive_packet, send_packet
 from ipc.errors import ChannelClosed, ProtocolViolation
 from ipc.records import EVENT_BYTES, Event, Happened, Op, Order, missing_names, pack_order, unpack_event
@@ -40,7 +40,6 @@ class Births:
         self._spawner = spawner
         self._layout = layout
         self._say = say
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._appetite = Appetite(loop, self.workers)
         self._serial = 0
         loop.watch(spawner.fileno(), self._take_event)
@@ -110,7 +109,14 @@ class Births:
         os.chown(path, uid, uid)
         os.chown(folder, uid, uid)
         listener.listen(1)
-        return listen(self._context, path, listener, ours, uid), theirs
+        return self._listen(path, listener, ours, uid), theirs
+
+    @cached_property
+    def _listen(self) -> Callable[[str, socket.socket, socket.socket, int], Channel]:
+        """What makes our end of a ZeroMQ channel. ZeroMQ is loaded for the first such worker: those that come before
+        it, the maker of the host keys above all, are not kept waiting."""
+        pair = import_module("ipc.pair")
+        return partial(pair.listen, pair.context())
 
     def _remove_folder(self, folder: str) -> None:
         """Take the folder back first: without CAP_DAC_OVERRIDE root may not look into another uid's 0700 folder."""

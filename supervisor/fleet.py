@@ -46,16 +46,24 @@ class Fleet:
         self._say = say
 
     async def do(
-        self, kind: str, request: Message, descriptors: tuple[int, ...] = (), *, final: Final
+        self,
+        kind: str,
+        request: Message,
+        descriptors: tuple[int, ...] = (),
+        *,
+        final: Final,
+        at_work: Callable[[], None] = lambda: None,
     ) -> list[Received]:
         """Have a fresh worker of `kind` do one job; returns all its messages, the last being one of `final`.
 
+        `at_work` is called each time that a worker has been given the job.
         A worker that dies on the job is replaced and the job begun anew, at once and then with growing patience.
         Raises Unavailable when that does not help, WorkerHung and WorkerViolation without another try."""
         restarts = self.restarts[kind]
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._attempt(kind, request, descriptors, (*final, InputRefused, CommitFailed))
+                worker = await self.start(kind)
+                return await self._work(worker, request, descriptors, (*final, InputRefused, CommitFailed), at_work)
             except WorkerDied as death:
                 wait = restarts.died(self._loop.clock.monotonic())
                 self._say("warning", kind, f"{death} on the job, attempt {attempt} of {ATTEMPTS}")
@@ -82,13 +90,16 @@ class Fleet:
             with suppress(TimedOut):
                 await self._loop.within(self.births.vacancy, ends - self._loop.clock.monotonic())
 
-    async def _attempt(self, kind: str, request: Message, descriptors: tuple[int, ...], final: Final) -> list[Received]:
-        deadline_s = self._profiles[kind].lifetime.deadline_s
-        worker = await self.start(kind)
+    async def _work(
+        self, worker: Worker, request: Message, descriptors: tuple[int, ...], final: Final, at_work: Callable[[], None]
+    ) -> list[Received]:
+        """Give the job to a worker that waits for it, and hear it out."""
+        deadline_s = worker.profile.lifetime.deadline_s
         received: list[Received] = []
         try:
             worker.enter("working")
             worker.channel.send(request, descriptors)
+            at_work()
             ends = self._loop.clock.monotonic() + deadline_s
             while not received or not isinstance(received[-1][0], final):
                 received.append(await worker.receive(ends - self._loop.clock.monotonic()))

@@ -8,6 +8,7 @@ from ipc.messages import CommitSshdReload, InstallHostKeys, MakeHostKeys
 from supervisor import facts, options
 from supervisor.config import Config
 from supervisor.journal import Journal
+from supervisor.loop import Promise
 from supervisor.records import HostKeysInstalled, HostKeysStaged
 from supervisor.steps import Steps
 
@@ -24,16 +25,20 @@ class HostKeys:
         self._config = config
         self._ssh_dir = ssh_dir
         self._staging = f"{ssh_dir}/.agent-supervisor-host-keys"
+        # Fulfilled once they are being made, or won't be: whoever wants them soon keeps the processors free until then.
+        self.under_way: Promise[None] = Promise()
 
     async def make(self) -> None:
         """New keys of the configured type, unless the settings keep the image's or an earlier start made them."""
         state = self._journal.state
-        if not self._config[options.REGENERATE_HOST_KEYS] or state.fingerprint or state.staged:
-            return
-        key_type = self._config[options.HOST_KEY_TYPE]
-        fresh = MADE not in state.steps
-        await self._steps.take(MADE, "host-keys", MakeHostKeys(key_type, self._staging, fresh))
-        self._journal.append(HostKeysStaged(self._staging))
+        if self._config[options.REGENERATE_HOST_KEYS] and not (state.fingerprint or state.staged):
+            order = MakeHostKeys(self._config[options.HOST_KEY_TYPE], self._staging, MADE not in state.steps)
+            try:
+                await self._steps.take(MADE, "host-keys", order, lambda: self.under_way.fulfil(None))
+                self._journal.append(HostKeysStaged(self._staging))
+            finally:
+                self.under_way.fulfil(None)
+        self.under_way.fulfil(None)
 
     async def install(self) -> None:
         """The new keys in the place of the old; then a running sshd reads them and its settings."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the supervisor's one event loop: a zmq.Poller over descriptors, sockets and timers, and the coroutines on it.
+"""Owns the supervisor's one event loop: a poller over descriptors, ZeroMQ sockets and timers, and the coroutines on it.
 
 Runs in the supervisor, single-threaded. It must never block outside `poll`, and no task may do so either. Together
 with the workers' runtime it is one of the two places that may catch every exception.
@@ -9,15 +9,19 @@ import heapq
 import itertools
 import select
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
-
-import zmq
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from ipc.errors import AgentError
 from supervisor.clock import Clock
 
+if TYPE_CHECKING:
+    import zmq
+
 T = TypeVar("T")
-Watched = int | zmq.Socket[bytes]
+Watched: TypeAlias = "int | zmq.Socket[bytes]"
+# What to watch for, as ZeroMQ numbers it.
+READ, WRITE = 1, 2
 
 
 class TimedOut(AgentError):
@@ -69,14 +73,38 @@ class Promise(Generic[T]):
                 waiter()
 
 
+class Poller(Protocol):
+    """What the loop needs of one."""
+
+    def register(self, source: Any, events: int) -> None: ...
+    def unregister(self, source: Any) -> None: ...
+    def poll(self, timeout: int | None) -> list[tuple[Any, int]]: ...
+
+
+class Descriptors:
+    """The poller until the first ZeroMQ socket is watched: it needs no ZeroMQ, which takes a while to load."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+
+    def register(self, source: int, events: int) -> None:
+        self._poll.register(source, (events & READ and select.POLLIN) | (events & WRITE and select.POLLOUT))
+
+    def unregister(self, source: int) -> None:
+        self._poll.unregister(source)
+
+    def poll(self, timeout: int | None) -> list[tuple[int, int]]:
+        return self._poll.poll(timeout)
+
+
 class Loop:
     """Descriptors, timers and tasks of one process."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.turns = 0
-        self._poller = zmq.Poller()
-        self._callbacks: dict[Watched, Callable[[], None]] = {}
+        self._poller: Poller = Descriptors()
+        self._watched: dict[Watched, tuple[Callable[[], None], int]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._due: set[int] = set()
         self._order = itertools.count()
@@ -88,14 +116,18 @@ class Loop:
         """What to do with an exception that a task or callback lets through: (its name, the exception)."""
         self._on_failure = report
 
-    def watch(self, source: Watched, action: Callable[[], None], events: int = zmq.POLLIN) -> None:
+    def watch(self, source: Watched, action: Callable[[], None], events: int = READ) -> None:
         """Call `action` on every turn in which `source` (descriptor or ZeroMQ socket) is ready."""
+        if not isinstance(source, int) and isinstance(self._poller, Descriptors):
+            self._poller = import_module("zmq").Poller()
+            for earlier, (_, wanted) in self._watched.items():
+                self._poller.register(earlier, wanted)
         self._poller.register(source, events)
-        self._callbacks[source] = action
+        self._watched[source] = action, events
 
     def unwatch(self, source: Watched) -> None:
         """Forget `source`; harmless when it is not watched."""
-        if self._callbacks.pop(source, None) is not None:
+        if self._watched.pop(source, None) is not None:
             self._poller.unregister(source)
 
     def call_later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
@@ -112,7 +144,7 @@ class Loop:
         await promise
 
     async def ready(self, source: Watched, events: int, timeout_s: float) -> None:
-        """Wait until `source` has one of `events` (zmq.POLLIN, zmq.POLLOUT); TimedOut after `timeout_s`."""
+        """Wait until `source` has one of `events` (READ, WRITE); TimedOut after `timeout_s`."""
         promise: Promise[None] = Promise()
         cancel = self.call_later(timeout_s, lambda: promise.fail(TimedOut(f"nothing within {timeout_s:g} s")))
         self.watch(source, lambda: promise.fulfil(None), events)
@@ -170,13 +202,13 @@ class Loop:
             return
         try:
             # With nothing to watch ZeroMQ's poller does not wait, not even for a timer.
-            poller = self._poller if self._callbacks else select.poll()
+            poller = self._poller if self._watched else Descriptors()
             events = poller.poll(self._patience_ms())
         except InterruptedError:
             events = []
         self.turns += 1
         for source, mask in events:
-            action = self._callbacks.get(source)
+            action, _ = self._watched.get(source, (None, 0))
             if action is not None and mask:
                 self._guard("callback", action)
         self._run_timers()

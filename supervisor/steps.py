@@ -27,7 +27,9 @@ class Steps:
         self._say = say
         self._tell = tell
 
-    async def take(self, step: str, kind: str, order: Message) -> Committed | None:
+    async def take(
+        self, step: str, kind: str, order: Message, at_work: Callable[[], None] = lambda: None
+    ) -> Committed | None:
         """Have `order` carried out by a committer of `kind`. None when an earlier start has done the very same.
 
         CommitError when the committer failed; what it says of that is in the text."""
@@ -37,7 +39,7 @@ class Steps:
             return None
         self._tell(step)
         self._journal.append(StepIntended(step, digest))
-        answer = (await self._fleet.do(kind, order, final=(Committed,)))[-1][0]
+        answer = (await self._fleet.do(kind, order, final=(Committed,), at_work=at_work))[-1][0]
         if isinstance(answer, CommitFailed):
             raise CommitError(f"{step}: {answer.problem}", changed=answer.changed)
         if not isinstance(answer, Committed):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from ipc.channel import Channel, PacketChannel, Received, ZmqChannel
+from ipc.channel import Channel, PacketChannel, Received
 from ipc.descriptors import close_all
 from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
 from policy.profile import Profile
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ipc.records import Event
 
 LOG_BYTES_A_READ = 8192
+# How long libzmq may take to hand over what a worker sent before it ended.
 LAST_WORDS_S = 1.0
 # A worker has this much to say: a stack or two, never a flood.
 LOG_BYTES_A_WORKER = 64 * 1024
 # Every line costs the log more than its own bytes; a worker of one-byte lines must not cost more than others.
 COST_OF_A_LINE = 128
-# How long libzmq may take to hand over what a worker sent before it ended.
 
 WorkerState = Literal["starting", "ready", "working", "exited"]
 
@@ -127,7 +127,7 @@ class Worker:
 
     def _may_still_speak(self) -> bool:
         """A worker that ended well may have words on the way: libzmq hands them over from a thread of its own."""
-        if isinstance(self.channel, ZmqChannel):
+        if not isinstance(self.channel, PacketChannel):
             return self.exited.result().status == 0 and self._loop.clock.monotonic() < self._heard_until
         self._fetch()
         return bool(self._inbox) or self._violation is not None

@@ -201,13 +201,15 @@ def prepare(root: str = "", wanted: frozenset[str] = frozenset(WANTED)) -> Tree:
 def limit_files(version: int, controller: str, limits: Limits) -> tuple[tuple[str, str], ...]:
     """(file, text) pairs that put `limits` on a group, in the order of writing. No memory goes to swap."""
     memory, quota = str(limits.memory_mib << 20), str(_PERIOD_US * limits.cpu_percent // 100)
+    # Version 1 counts the same in shares of 1024; the kernel takes no less than 2.
+    shares = str(max(2, limits.cpu_weight * 1024 // 100))
     table: dict[tuple[int, str], tuple[tuple[str, str], ...]] = {
         (1, "memory"): (("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", memory)),
         (2, "memory"): (("memory.max", memory), ("memory.swap.max", "0"), ("memory.oom.group", "1")),
         (1, "pids"): (("pids.max", str(limits.pids)),),
         (2, "pids"): (("pids.max", str(limits.pids)),),
-        (1, "cpu"): (("cpu.cfs_period_us", str(_PERIOD_US)), ("cpu.cfs_quota_us", quota)),
-        (2, "cpu"): (("cpu.max", f"{quota} {_PERIOD_US}"),),
+        (1, "cpu"): (("cpu.cfs_period_us", str(_PERIOD_US)), ("cpu.cfs_quota_us", quota), ("cpu.shares", shares)),
+        (2, "cpu"): (("cpu.max", f"{quota} {_PERIOD_US}"), ("cpu.weight", str(limits.cpu_weight))),
     }
     return table.get((version, controller), ())
 

@@ -113,11 +113,9 @@ def _channel(transport: str) -> Channel:
     if transport == "packet":
         return PacketChannel(side)
     # Only now: a ZeroMQ context starts threads, and they must start under the filter.
-    import zmq
+    from ipc import pair
 
-    from ipc.channel import connect
-
-    return connect(zmq.Context(io_threads=1), CHANNEL_SOCKET, side)
+    return pair.connect(pair.context(), CHANNEL_SOCKET, side)
 
 
 def _reset_signals() -> None:

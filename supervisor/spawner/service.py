@@ -37,6 +37,7 @@ COMMON_IMPORTS = (
     "ipc.messages",
     "ipc.codec",
     "ipc.channel",
+    "ipc.pair",
     "workers.runtime",
     "supervisor.verifier",
     "workers.parser.main",

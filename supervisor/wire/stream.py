@@ -10,9 +10,7 @@ import os
 import socket
 import struct
 
-import zmq
-
-from supervisor.loop import Loop, Promise
+from supervisor.loop import READ, WRITE, Loop, Promise
 
 Address = tuple[str, int]
 
@@ -46,11 +44,11 @@ class Stream:
         """Connect to (IPv4 address, port)."""
         answer = self._socket.connect_ex(address)
         if answer == errno.EINPROGRESS:
-            await self._wait(zmq.POLLOUT, timeout_s)
+            await self._wait(WRITE, timeout_s)
             answer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if answer != 0:
             raise OSError(answer, os.strerror(answer))
-        self._watch(zmq.POLLIN)
+        self._watch(READ)
 
     async def send(self, content: bytes, timeout_s: float) -> None:
         """Hand all of `content` to the kernel, within `timeout_s`."""
@@ -60,7 +58,7 @@ class Stream:
             try:
                 rest = rest[self._socket.send(rest) :]
             except BlockingIOError:
-                await self._wait(zmq.POLLOUT, deadline - self._loop.clock.monotonic())
+                await self._wait(WRITE, deadline - self._loop.clock.monotonic())
             if not rest:
                 return
 
@@ -69,7 +67,7 @@ class Stream:
 
         It always waits for the poll first: a peer that never stops sending can't keep the loop from its other work."""
         while True:
-            await self._wait(zmq.POLLIN, timeout_s)
+            await self._wait(READ, timeout_s)
             try:
                 return self._socket.recv(most_bytes)
             except BlockingIOError:
@@ -105,7 +103,7 @@ class Stream:
         finally:
             self._waiting = None
             if self.open:
-                self._watch(zmq.POLLIN)
+                self._watch(READ)
 
     def _watch(self, events: int) -> None:
         """Kept from one request to the next: registering anew for each wait would cost more than the wait."""

@@ -15,10 +15,11 @@ from typing import Any
 import msgpack
 import zmq
 
-from ipc.channel import Channel, ZmqChannel
+from ipc.channel import Channel
 from ipc.codec import encode
 from ipc.descriptors import sealed_memfd, send_packet
 from ipc.messages import PlaceKeys, SetPassword, Versions, WorkerReady
+from ipc.pair import ZmqChannel
 from ipc.secret import Secret
 from tests.abuse.target import Target
 

@@ -62,8 +62,8 @@ TABLE = (
 )
 DESCRIPTORS = (
     Mutation(
-        "ipc.channel",
-        "if packet != _BESIDE.pack(self._received - 1) or len(descriptors) != announced:",
+        "ipc.pair",
+        "if packet != _BESIDE.pack(self.received - 1) or len(descriptors) != announced:",
         "if False:",
     ),
 )

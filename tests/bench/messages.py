@@ -13,11 +13,12 @@ from pathlib import Path
 
 import zmq
 
-from ipc.channel import PacketChannel, ZmqChannel, connect, listen
+from ipc.channel import PacketChannel
 from ipc.codec import encode
 from ipc.descriptors import packet_pair
 from ipc.errors import AgentError
 from ipc.messages import PlanComplete, WorkerReady
+from ipc.pair import ZmqChannel, connect, listen
 from tests.bench.samples import Budget, Row, in_unit, quantile, timed
 
 PATIENCE_S = 10.0

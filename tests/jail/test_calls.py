@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from ipc.channel import connect, listen
 from ipc.descriptors import packet_pair, read_sealed, sealed_memfd
 from ipc.messages import ParseVersions, Versions, WorkerReady
+from ipc.pair import connect, listen
 from policy.compile import compile_policy
 from policy.load import own_folder
 from policy.profile import Compiled

@@ -147,6 +147,8 @@ def test_the_cgroup_limits_hold(live: Live, lab: Lab) -> None:
         "pids.max": str(limits.pids),
         "cpu.cfs_quota_us": quota,
         "cpu.max": f"{quota} 100000",
+        "cpu.shares": str(limits.cpu_weight * 1024 // 100),
+        "cpu.weight": str(limits.cpu_weight),
     }
     found: dict[str, str] = {}
     for top in lab.cgroups.values():

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import zmq
 
-from ipc.channel import Channel, PacketChannel, ZmqChannel, connect, listen
+from ipc.channel import Channel, PacketChannel
 from ipc.codec import MAX_FRAME_BYTES, encode
 from ipc.descriptors import SEALS, packet_pair, read_sealed, sealed_memfd
 from ipc.errors import BadDescriptor, ChannelClosed, MalformedMessage
 from ipc.messages import ParseVersions, PlanComplete, WorkerReady
+from ipc.pair import ZmqChannel, connect, listen
 
 OWN_UID = os.getuid()
 

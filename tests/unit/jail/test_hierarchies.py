@@ -65,8 +65,12 @@ def test_limits_are_written_in_each_versions_words() -> None:
         "memory.oom.group": "1",
     }
     assert limit_files(1, "memory", LIMITS)[0] == ("memory.limit_in_bytes", "67108864")
-    assert limit_files(2, "cpu", LIMITS) == (("cpu.max", "50000 100000"),)
-    assert dict(limit_files(1, "cpu", LIMITS)) == {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000"}
+    assert limit_files(2, "cpu", LIMITS) == (("cpu.max", "50000 100000"), ("cpu.weight", "100"))
+    assert dict(limit_files(1, "cpu", LIMITS)) == {
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "50000",
+        "cpu.shares": "1024",
+    }
     assert limit_files(1, "pids", LIMITS) == limit_files(2, "pids", LIMITS) == (("pids.max", "16"),)
     assert limit_files(1, "cpuacct", LIMITS) == ()
 

@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from supervisor.clock import SystemClock
-from supervisor.loop import Loop, Promise, TimedOut
+from supervisor.loop import READ, Loop, Promise, TimedOut
 from tests.unit.supervisor.turned import HandClock, run, turn_until
 
 
@@ -139,10 +139,10 @@ class TestWaits:
     ) -> None:
         ours, theirs = pair
         loop.call_later(0.01, lambda: theirs.sendall(b"x"))
-        run(loop, loop.ready(ours.fileno(), zmq.POLLIN, 5))
+        run(loop, loop.ready(ours.fileno(), READ, 5))
         assert ours.recv(1) == b"x"
         with pytest.raises(TimedOut):
-            run(loop, loop.ready(ours.fileno(), zmq.POLLIN, 0.01))
+            run(loop, loop.ready(ours.fileno(), READ, 0.01))
         loop.unwatch(ours.fileno())
 
     def test_all_waits_for_everyone_and_raises_the_first_failure(self, loop: Loop) -> None:

@@ -67,4 +67,3 @@ def test_a_refused_ready_is_reported_again_until_it_is_accepted(journal: Journal
         assert len(server.requests) == REFUSALS + 1
         assert (said[-1], told[-1]) == ("info host: accepted Ready", "done")
         host.close()
-    births._context.term()

@@ -133,7 +133,7 @@ class TestLog:
             os.write(writer, piece)
             loop.turn()
         os.close(writer)
-        turn_until(loop, lambda: reader not in loop._callbacks)
+        turn_until(loop, lambda: reader not in loop._watched)
         return lines
 
     def test_whole_lines_whatever_the_pieces(self, loop: Loop) -> None:
