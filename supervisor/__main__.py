@@ -2,7 +2,6 @@
 """Owns the entry of `agent-supervisor`. It reads `run` by hand, so that the resident processes never load argparse."""
 
 import supervisor.lean  # noqa: F401, I001 - before msgspec is imported by anything below
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"] and not {"-h", "--help"} & set(given):
         return _run(given[1:])
-    gc.enable()
     from supervisor.cli.main import main as command
 
     return command(given)

@@ -2,13 +2,12 @@
 """Owns what makes the resident processes start quick and small; imported first by both, before anything else.
 
 msgspec takes typing_extensions where it finds it, and that takes inspect and ast: 1.5 MiB and 10 ms for nothing.
-The collector would look ten times over what imports make, and none of that is ever garbage: whoever imports this calls
-`heap.settle` once everything is loaded.
+What imports make is next to never garbage: the collector looks it over seven times less often than it would.
 """
 
 import gc
 import sys
 
-gc.disable()
+gc.set_threshold(5000)
 
 sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]

@@ -213,7 +213,6 @@ def _connect(loop: Loop, address: str) -> "WireServer":
 def main() -> int:
     """The process's life; the exit status is 0 after SIGTERM."""
     capabilities.forbid_dump()
-    heap.settle()
     clock = SystemClock()
     loop = Loop(clock)
     layout = Layout(config=sys.argv[1])
