@@ -29,7 +29,7 @@ SETTINGS = CONFIG.replace(b"KeyPairType=auto", f"KeyPairType={KEY_TYPE}".encode(
 VAULT = "import datetime, supervisor.vault.oneshot as v; v.make_transport_key(730, datetime.datetime.now(datetime.UTC))"
 BEYOND_BUDGET_S = 0.25
 # The same as a multiple of a bare interpreter's start, with room for one that does other things as well.
-MOST_TIMES_BARE = 90
+MOST_TIMES_BARE = 30
 READY_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.005
 # The most that the kernel takes.
