@@ -5,6 +5,7 @@ Runs in the supervisor. A message reaches the inbox only if the dispatch table p
 """
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -93,7 +94,7 @@ class Worker:
             if self._violation is not None:
                 raise WorkerViolation(f"{self.name}: {self._violation}")
             if self.exited.done and not self._may_still_speak():
-                raise WorkerDied(self.name, exit_text(self.exited.result().status))
+                raise self._end()
             await self._wait(deadline - self._loop.clock.monotonic())
         return self._inbox.popleft()
 
@@ -116,8 +117,15 @@ class Worker:
             await self._loop.within(self._waiting, min(seconds, LAST_WORDS_S) if ended else seconds)
         except TimedOut:
             if ended:
-                raise WorkerDied(self.name, exit_text(self.exited.result().status)) from None
+                raise self._end() from None
             raise
+
+    def _end(self) -> AgentError:
+        """How it ended. One that made a forbidden call is not tried again: the next one would get the same bytes."""
+        status = self.exited.result().status
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS:
+            return WorkerViolation(f"{self.name} {exit_text(status)}")
+        return WorkerDied(self.name, exit_text(status))
 
     def _listen_on(self) -> None:
         """It has ended; what it sent before may take a moment to arrive."""

@@ -106,6 +106,12 @@ def test_descriptors_that_a_message_does_not_carry_are_closed(bench: Bench) -> N
     os.close(file)
 
 
+def test_an_end_by_the_filter_is_a_violation(bench: Bench) -> None:
+    bench.worker.exited.fulfil(Event(Happened.EXITED, 1, 2, int(signal.SIGSYS)))
+    with pytest.raises(WorkerViolation, match="was killed by its system-call filter"):
+        run(bench.loop, bench.worker.receive(5))
+
+
 @pytest.mark.parametrize(
     ("status", "text"),
     [
