@@ -71,12 +71,14 @@ class ConfinementError(AgentError):
 
 
 class CommitError(AgentError):
-    """A privileged act failed or its outcome differs from the proposal; `changed` tells if anything was."""
+    """A privileged act failed or its outcome differs from the proposal; `changed` tells if anything was, `paths` what
+    of it is known."""
 
-    def __init__(self, problem: str, *, changed: bool = False) -> None:
+    def __init__(self, problem: str, *, changed: bool = False, paths: tuple[str, ...] = ()) -> None:
         super().__init__(problem)
         self.problem = problem
         self.changed = changed
+        self.paths = paths
 
 
 class HostError(AgentError):

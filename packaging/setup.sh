@@ -129,13 +129,66 @@ policy() {
     fi
 }
 
+# sshd judges what the agent writes for it, in the tests. Unpacked, not installed: nothing is to listen on this machine.
+# Without it those tests fail.
+sshd_apart() {
+    ! [ -x .venv/sshd/usr/sbin/sshd ] && ! [ -x /usr/sbin/sshd ] || return 0
+    [ "$(id -u)" -eq 0 ] && command -v dpkg-query >/dev/null 2>&1 || return 0
+    say "unpacking sshd for the tests (it is not installed)"
+    [ -z "$(missing_of libwrap0)" ] || install libwrap0
+    mkdir -p .venv/sshd
+    if (cd .venv/sshd && { quietly apt-get download openssh-server \
+            || { apt_get update && quietly apt-get download openssh-server; }; }); then
+        dpkg-deb --fsys-tarfile .venv/sshd/openssh-server_*.deb | tar -x --no-same-owner -C .venv/sshd ./usr/sbin/sshd
+        rm -f .venv/sshd/*.deb
+    else
+        say "the tests that ask a real sshd will fail: openssh-server can't be downloaded"
+    fi
+}
+
 # Byte code beside the sources: every start of the agent would compile them anew where nothing may be written.
 byte_code() {
     .venv/bin/python -I -m compileall -q ipc policy supervisor workers || die "the sources do not compile"
 }
 
+known_to_apt() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [0-9]'; }
+
+download() (cd .venv/other-agent && quietly apt-get download "$@")
+
+python_needs() { apt-cache depends "$1" | sed -n 's/.*Depends: \(python3-[a-z0-9.-]*\)$/\1/p'; }
+
+# The distribution's own agent, for the tests that provision it against the emulated host: unpacked beside .venv's tools,
+# never installed, so that the machine gets no service of it. Without it those tests fail and name the reason noted here.
+other_agent() {
+    ! [ -e .venv/other-agent/PACKAGE ] && command -v apt-get >/dev/null 2>&1 || return 0
+    rm -rf .venv/other-agent
+    mkdir -p .venv/other-agent/unpacked
+    [ "$(id -u)" -ne 0 ] || known_to_apt waagent || known_to_apt walinuxagent || apt_get update || :
+    # Debian's name, then Ubuntu's.
+    for package in waagent walinuxagent; do known_to_apt "$package" && break || package=; done
+    reason="apt knows neither waagent nor walinuxagent"
+    if [ -n "$package" ]; then
+        # What it imports comes along, at the version that fits it.
+        beside=$(for one in $(python_needs "$package"); do printf '%s ' "$one" $(python_needs "$one"); done)
+        reason="apt-get could not download $package (is there a network?)"
+        say "fetching the package $package for the tests (it is not installed)"
+        # shellcheck disable=SC2086
+        if download "$package" $beside || { [ "$(id -u)" -eq 0 ] && apt_get update && download "$package" $beside; }; then
+            for archive in .venv/other-agent/*.deb; do dpkg-deb -x "$archive" .venv/other-agent/unpacked; done
+            version=$(dpkg-deb -f .venv/other-agent/"$package"_*.deb Version)
+            rm -f .venv/other-agent/*.deb .venv/other-agent/REASON
+            printf '%s %s\n' "$package" "$version" >.venv/other-agent/PACKAGE
+            return 0
+        fi
+    fi
+    printf '%s\n' "$reason" >.venv/other-agent/REASON
+    say "the tests against the distribution's own agent will fail: $reason"
+}
+
 [ -f pyproject.toml ] || die "run me from the project's root (make setup)"
 packages
 environment
+sshd_apart
 policy
 byte_code
+other_agent

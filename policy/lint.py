@@ -8,14 +8,15 @@ from pathlib import Path
 from policy import capability
 from policy.filters import number
 from policy.groups import CallGroup, CallSet, combine
-from policy.profile import Profile
+from policy.profile import WORKER_UIDS, Profile
 
-WORKER_UIDS = range(60710, 61184)
 MOST_LOCKED_CALLS = 60
 # The start alone needs these: to bring up libzmq's threads, and to load the second filter.
 START_ONLY = frozenset({"seccomp"})
 # The processes that are no workers: the service itself.
 RESIDENT = frozenset({"spawner", "supervisor"})
+# What runs the tenant's own program: that may have what root has, and the network is part of it.
+TENANTS = frozenset({"custom-data-here"})
 
 
 def lint(profiles: Iterable[Profile], groups: Mapping[str, CallGroup]) -> list[str]:
@@ -78,8 +79,9 @@ def _capabilities(profile: Profile) -> Iterator[str]:
 
 
 def _network(profile: Profile) -> Iterator[str]:
-    """Who holds a capability is off the network, who is on it holds none; the service itself is the exception."""
-    if profile.capabilities and "net" not in profile.namespaces.new and profile.kind not in RESIDENT:
+    """Who holds a capability is off the network, who is on it holds none; the service itself is the exception, and the
+    tenant's own program."""
+    if profile.capabilities and "net" not in profile.namespaces.new and profile.kind not in RESIDENT | TENANTS:
         yield "namespaces.new: without `net` a worker may hold no capability"
 
 
@@ -89,8 +91,10 @@ def _paths(profile: Profile) -> Iterator[str]:
     if profile.view == "own":
         if "mount" not in profile.namespaces.new:
             yield "namespaces.new: a view of its own needs `mount`"
-        if [grant for grant in profile.paths if grant.access == "tools"]:
-            yield "paths: access `tools` is for the host's view"
+        for access in sorted({"remove", "tools"} & {grant.access for grant in profile.paths}):
+            yield f"paths: access `{access}` is for the host's view"
+    if profile.hidden and not (profile.view == "host" and "mount" in profile.namespaces.new):
+        yield "hidden: needs the host's view in a `mount` namespace of its own"
     for grant in profile.paths:
         if grant.path not in {"${python}", "${project}"} and not _is_plain(grant.path):
             yield f"paths: {grant.path} is not absolute and plain"

@@ -12,6 +12,10 @@ Why = Annotated[str, msgspec.Meta(min_length=10)]
 Kind = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,30}$")]
 
 
+# Every worker's uid that is not root's is one of these (docs/decisions/0004); nobody else may have one.
+WORKER_UIDS = range(60710, 61184)
+
+
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all parts of a profile."""
 
@@ -41,11 +45,12 @@ class Namespaces(_Part, frozen=True):
 class PathGrant(_Part, frozen=True):
     """One path in the process's view. With a new root (`view` below) it is all that exists there.
 
-    access: "ro" read; "rx" read and execute; "rw" read, write, create, remove; "channel" the worker's
-    own socket folder; "tools" everything but making device nodes (for account committers, which need all of /etc)."""
+    access: "ro" read; "rx" read and execute; "rw" read, write, create, remove; "remove" list and remove, with the
+    host's view; "channel" the worker's own socket folder; "tools" everything but making device nodes (for account
+    committers, which need all of /etc)."""
 
     path: str
-    access: Literal["ro", "rx", "rw", "channel", "tools"]
+    access: Literal["ro", "rx", "rw", "remove", "channel", "tools"]
     why: Why
 
 
@@ -98,7 +103,8 @@ class Profile(_Part, frozen=True):
     start: "fork" from the spawner; "exec" a fresh interpreter in the same confinement, with an address space layout of
     its own. transport: "zmq" a PAIR of its own with a packet socket beside it, or "packet" that socket alone.
     view: "own" pivots into an empty root that holds only `paths`; "host" keeps the host's mount tree.
-    preload: modules imported before confinement, because nothing can be read from disk after it."""
+    preload: modules imported before confinement, because nothing can be read from disk after it.
+    hidden: with the host's view and a mount namespace of its own, folders over which nothing is laid, mode 0."""
 
     kind: Kind
     module: str
@@ -116,6 +122,7 @@ class Profile(_Part, frozen=True):
     paths: tuple[PathGrant, ...] = ()
     requests: tuple[Request, ...] = ()
     preload: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def changes_machine(self) -> bool:

@@ -5,14 +5,14 @@ Runs in the supervisor. It hands every document to a fresh parser and never look
 """
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipc.descriptors import sealed_memfd
 from ipc.errors import AgentError, HostError, ResourceGone
 from ipc.messages import GoalState, InputRefused, Message, ParseGoalState, ParseVersions, Versions
 from supervisor.fleet import Fleet
-from supervisor.loop import Loop
+from supervisor.loop import Loop, Promise
 from supervisor.wire.report import RoleIds, State
 
 PROTOCOL = "2012-11-30"
@@ -87,11 +87,18 @@ class Contact:
 
     async def report(self, state: State, substatus: str = "", description: str = "") -> None:
         """Send a health report until the host accepts it; after a 410 with the ids of a fresh goal state."""
+        await self._tell(lambda ids: self.host.report_health(ids, state, substatus, description))
+
+    async def report_role_properties(self, properties: Mapping[str, str]) -> None:
+        """Send properties of this VM's role, by their names, with the patience of a question; else as `report`."""
+        await self._tell(lambda ids: self.host.report_role_properties(ids, properties))
+
+    async def _tell(self, send: "Callable[[RoleIds], Coroutine[Promise[Any], None, None]]") -> None:
         try:
-            await self.host.report_health(self._ids(), state, substatus, description)
+            await send(self._ids())
         except ResourceGone:
             await self.refresh()
-            await self.host.report_health(self._ids(), state, substatus, description)
+            await send(self._ids())
 
     def _ids(self) -> RoleIds:
         goal_state = self.goal_state

@@ -14,7 +14,7 @@ import msgspec
 from ipc.errors import MalformedMessage
 from supervisor.loop import Loop
 from supervisor.peer import Peer, cgroup_of, close_peer, identify
-from supervisor.verbs import MAX_ANSWER_BYTES, PS, RECORD, Verb, unpack
+from supervisor.verbs import MAX_ANSWER_BYTES, RECORD, Verb, unpack
 
 CONNECTIONS = 16
 # Of these at most so many that are not root's: members of the group must not lock root out.
@@ -26,13 +26,13 @@ PAUSE_S = 1.0
 
 
 class Duties(msgspec.Struct, frozen=True):
-    """What the server is for. `snapshot` gives the data of `ps` and (its "overview") of `version`.
+    """What the server is for. `reads` maps a read verb's name to what gives its data.
 
     `controls` maps a control verb's name to what it does with a worker's name: a sentence back, or ValueError with the
     reason why not. `outside` judges the text of a peer's /proc/PID/cgroup: True if that is no worker's nor handler's.
     `audit` is told of every control request and every refusal."""
 
-    snapshot: Callable[[], dict[str, object]]
+    reads: Mapping[str, Callable[[], dict[str, object]]]
     controls: Mapping[str, Callable[[str], str]]
     outside: Callable[[str], bool]
     audit: Callable[[str], None]
@@ -153,8 +153,7 @@ class ControlServer:
             self._duties.audit(f"{peer} asked for {verb.name} {argument}: refused".replace(" :", ":"))
             return fit({"status": "refused", "text": f"no permission for {verb.name}"})
         if verb.right == "read":
-            snapshot = self._duties.snapshot()
-            return fit({"status": "ok", "data": snapshot if verb is PS else {"version": _version(snapshot)}})
+            return fit({"status": "ok", "data": self._duties.reads[verb.name]()})
         status, text = self._control(verb, argument)
         self._duties.audit(f"{peer} asked for {verb.name} {argument}: {text}")
         return fit({"status": status, "text": text})
@@ -233,8 +232,3 @@ def _shortened(data: object) -> object:
     if longest is None or not lists[longest]:
         return None
     return {**data, longest: lists[longest][: len(lists[longest]) // 2]}
-
-
-def _version(snapshot: dict[str, object]) -> object:
-    overview = snapshot.get("overview")
-    return overview.get("version") if isinstance(overview, dict) else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns what the supervisor finds out by itself, to judge proposals by: the account, the VM's id, the media.
+"""Owns what the supervisor finds out by itself, to judge proposals by: the accounts, the media, who else provisions.
 
 Runs in the supervisor, without a capability: small root-owned files and folder listings only; it writes nothing and
 opens no medium.
@@ -8,33 +8,32 @@ opens no medium.
 import os
 import re
 import stat
-from typing import NamedTuple
 
 from ipc.messages import AccountFacts
 
 ACCOUNTS = "/etc/passwd"
 LOGIN_DEFS = "/etc/login.defs"
-PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
-CLOUD_INIT = "cloud-init"
-CLOUD_INIT_WANTED_BY = ("/etc/systemd/system/cloud-init.target.wants", "/run/systemd/generator/cloud-init.target.wants")
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
+SKELETON = "/etc/skel"
+# cloud-init is switched on by a link to this unit in a folder of what a target wants or requires.
+CLOUD_INIT_UNIT = "cloud-init-local.service"
+SYSTEMD_FOLDERS = ("/etc/systemd/system", "/run/systemd/generator")
+WANTING = (".wants", ".requires")
+SYSTEMD_RUNS = "/run/systemd/system"
+# Without systemd: a link in the folder of a run level, of OpenRC's or sysvinit's.
+OPENRC_LEVEL, SYSV_LEVEL = re.compile(r"\w+"), re.compile(r"rc[2-5S]\.d")
+CLOUD_INIT_LINK = re.compile(r"(S[0-9]{2})?cloud-init(-local)?")
+# And switched off by its own file or the kernel's command line, whatever else says.
+CLOUD_INIT_SWITCH = "/etc/cloud/cloud-init.disabled"
+COMMAND_LINE = "/proc/cmdline"
+CLOUD_INIT_OFF = "cloud-init=disabled"
 SSHD_PID = "/run/sshd.pid"
 UID_MIN_FALLBACK = 100
 NO_SHELLS = frozenset({"nologin", "false", "true", "sync", "shutdown", "halt"})
 ACCOUNT_FIELDS = 7
 LARGEST = 4 * 1024 * 1024
-BOOT_ID_BYTES = 64
 AUTO = "auto"
 # provisioning.md 4: a device counts if its name begins like one of these.
 MEDIA = tuple(map(re.compile, (r"sr[0-9]", r"hd[c-z]", r"cdrom[0-9]", r"cd[0-9]", r"vd[b-z]")))
-UUID = re.compile(r"[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
-
-
-class VmId(NamedTuple):
-    """This VM's id in the host's byte order, upper case; empty with a `problem` when it can't be read."""
-
-    value: str
-    problem: str = ""
 
 
 def account_facts(user_name: str, home_dir: str, root: str = "") -> AccountFacts:
@@ -46,39 +45,33 @@ def account_facts(user_name: str, home_dir: str, root: str = "") -> AccountFacts
         fields = line.split(":")
         if len(fields) == ACCOUNT_FIELDS and fields[0] == user_name and fields[2].isdecimal() and fields[3].isdecimal():
             uid, gid = int(fields[2]), int(fields[3])
-            unfinished = uid >= uid_min and fields[5] == home and not os.path.isdir(f"{root}{home}")
+            unfinished = uid >= uid_min and fields[5] == home and not _is_home(home, root)
             person = fields[6].rpartition("/")[2] not in NO_SHELLS
             return AccountFacts(not unfinished, uid, gid, fields[5], uid_min, person)
     return AccountFacts(exists=False, uid=0, gid=0, home="", uid_min=uid_min)
 
 
-def vm_id(root: str = "") -> VmId:
-    """The SMBIOS id that the firmware shows, corrected (provisioning.md 2)."""
+def _is_home(path: str, root: str) -> bool:
+    """Whether `path` is a home already. A folder of root's without anything of its own, such as a new file system, is
+    one that the account's committer still has to give away."""
     try:
-        text = "\n".join(_lines(f"{root}{PRODUCT_UUID}")).strip()
-    except OSError as error:
-        return VmId("", f"{PRODUCT_UUID}: {error.strerror}")
-    if not UUID.fullmatch(text):
-        return VmId("", f"{PRODUCT_UUID} holds no UUID")
-    return VmId(swapped(text).upper())
+        status = os.stat(f"{root}{path}")
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0:
+            return stat.S_ISDIR(status.st_mode)
+        skeleton = os.listdir(f"{root}{SKELETON}") if os.path.isdir(f"{root}{SKELETON}") else []
+        return not {*os.listdir(f"{root}{path}")} <= {*skeleton, "lost+found"}
+    except FileNotFoundError:
+        return False
 
 
-def boot_id(root: str = "") -> str:
-    """The kernel's id of this boot."""
-    # A sysctl refuses to be read by a buffer of megabytes.
-    return "".join(_lines(f"{root}{BOOT_ID}", BOOT_ID_BYTES)).strip()
-
-
-def same_vm(stored: str, current: str) -> bool:
-    """Whether a stored id is this VM's. Letter case does not count; old agents stored it in the other byte order."""
-    theirs, mine = stored.strip().lower(), current.strip().lower()
-    return bool(mine) and theirs in (mine, swapped(mine) if UUID.fullmatch(mine) else mine)
-
-
-def swapped(uuid: str) -> str:
-    """The UUID with the bytes of its first three groups in reverse order."""
-    first, second, third, *rest = uuid.split("-")
-    return "-".join([*(bytes.fromhex(group)[::-1].hex() for group in (first, second, third)), *rest])
+def accounts_within(uids: range, root: str = "") -> list[str]:
+    """The accounts of /etc/passwd whose uid is one of `uids`, as "name (uid)"; OSError when the file can't be read."""
+    found = [line.split(":") for line in _lines(f"{root}{ACCOUNTS}")]
+    return [
+        f"{fields[0]} ({fields[2]})"
+        for fields in found
+        if len(fields) == ACCOUNT_FIELDS and fields[2].isdecimal() and int(fields[2]) in uids
+    ]
 
 
 def media(configured: str, root: str = "") -> list[str]:
@@ -93,19 +86,17 @@ def media(configured: str, root: str = "") -> list[str]:
     return [f"{root}/dev/{name}" for _, _, name in sorted(ranked)]
 
 
-def left_to_others(enabled: bool, agent: str, root: str = "") -> str:
-    """Why provisioning is not this agent's affair (provisioning.md 1), empty when it is.
-
-    cloud-init counts as enabled when systemd starts it at boot and nothing switches it off; no program is asked."""
-    if not enabled:
-        return "Provisioning.Enabled is n"
-    if agent not in {AUTO, "waagent"} and agent != CLOUD_INIT:
-        return f"Provisioning.Agent is {agent}"
-    unit = any(os.path.lexists(f"{root}{folder}/cloud-init-local.service") for folder in CLOUD_INIT_WANTED_BY)
-    on = unit and not os.path.lexists(f"{root}/etc/cloud/cloud-init.disabled")
-    if agent == CLOUD_INIT or (agent == AUTO and on):
-        return "cloud-init provisions this VM"
-    return ""
+def cloud_init_enabled(root: str = "") -> str:
+    """What has cloud-init started at boot, empty when nothing does or it is switched off; no program is asked."""
+    if os.path.lexists(f"{root}{CLOUD_INIT_SWITCH}") or CLOUD_INIT_OFF in _words(f"{root}{COMMAND_LINE}"):
+        return ""
+    if any(_is_masked(f"{root}{folder}/{CLOUD_INIT_UNIT}") for folder in SYSTEMD_FOLDERS):
+        return ""
+    for folder in SYSTEMD_FOLDERS:
+        for name in _listed(f"{root}{folder}"):
+            if name.endswith(WANTING) and os.path.lexists(f"{root}{folder}/{name}/{CLOUD_INIT_UNIT}"):
+                return f"{folder}/{name}/{CLOUD_INIT_UNIT}"
+    return "" if os.path.isdir(f"{root}{SYSTEMD_RUNS}") else _cloud_init_by_run_level(root)
 
 
 def only_root_writes(path: str, root: str = "") -> bool:
@@ -117,6 +108,36 @@ def only_root_writes(path: str, root: str = "") -> bool:
 def sshd_runs(root: str = "") -> bool:
     """Whether an sshd has left its process number; whether it is true is for the committer that signals it."""
     return os.path.exists(f"{root}{SSHD_PID}")
+
+
+def _cloud_init_by_run_level(root: str) -> str:
+    for top, pattern in (("/etc/runlevels", OPENRC_LEVEL), ("/etc", SYSV_LEVEL)):
+        for level in filter(pattern.fullmatch, _listed(f"{root}{top}")):
+            for name in filter(CLOUD_INIT_LINK.fullmatch, _listed(f"{root}{top}/{level}")):
+                return f"{top}/{level}/{name}"
+    return ""
+
+
+def _is_masked(unit: str) -> bool:
+    """As systemd has it: a unit file of no content, or a link to the null device, in the place of the real one."""
+    try:
+        return os.readlink(unit) == os.devnull if os.path.islink(unit) else os.stat(unit).st_size == 0
+    except OSError:
+        return False
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _words(path: str) -> list[str]:
+    try:
+        return " ".join(_lines(path)).split()
+    except OSError:
+        return []
 
 
 def _uid_min(root: str) -> int:

@@ -22,6 +22,8 @@ from supervisor.worker import Worker, WorkerDied, WorkerHung, WorkerViolation
 START_PATIENCE_S = 10.0
 STACK_PATIENCE_S = 0.5
 ATTEMPTS = 4
+# Nobody waits for a job of hours when the service is to stop; whoever has one is made to be ended at any time.
+TAKES_LONG_S = 600.0
 
 Final = tuple[type[Message], ...]
 
@@ -45,7 +47,7 @@ class Fleet:
         self._profiles = profiles
         self._say = say
 
-    async def do(
+    async def do(  # noqa: PLR0913 - a job and its conditions, each by its name
         self,
         kind: str,
         request: Message,
@@ -53,16 +55,19 @@ class Fleet:
         *,
         final: Final,
         at_work: Callable[[], None] = lambda: None,
+        deadline_s: float = float("inf"),
     ) -> list[Received]:
         """Have a fresh worker of `kind` do one job; returns all its messages, the last being one of `final`.
 
-        `at_work` is called each time that a worker has been given the job.
+        `at_work` is called each time that a worker has been given the job. `deadline_s` is for a job that has less time
+        than the policy of its kind allows.
         A worker that dies on the job is replaced and the job begun anew, at once and then with growing patience.
         Raises Unavailable when that does not help, WorkerHung and WorkerViolation without another try."""
         restarts = self.restarts[kind]
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 worker = await self.start(kind)
+                worker.deadline_s = min(worker.deadline_s, deadline_s)
                 return await self._work(worker, request, descriptors, (*final, InputRefused, CommitFailed), at_work)
             except WorkerDied as death:
                 wait = restarts.died(self._loop.clock.monotonic())
@@ -80,11 +85,12 @@ class Fleet:
         )
 
     async def wind_up(self, patience_s: float) -> None:
-        """Begin nothing more; let committers finish, at most for `patience_s`; end all others at once."""
+        """Begin nothing more; let committers finish, at most for `patience_s`; end at once all others, and those whose
+        job may take long."""
         self.winding_up = True
         ends = self._loop.clock.monotonic() + patience_s
         for worker in list(self.births.workers.values()):
-            if not worker.profile.changes_machine:
+            if not worker.profile.changes_machine or worker.deadline_s > TAKES_LONG_S:
                 self.births.kill(worker)
         while self.births.workers and self._loop.clock.monotonic() < ends:
             with suppress(TimedOut):
@@ -94,7 +100,7 @@ class Fleet:
         self, worker: Worker, request: Message, descriptors: tuple[int, ...], final: Final, at_work: Callable[[], None]
     ) -> list[Received]:
         """Give the job to a worker that waits for it, and hear it out."""
-        deadline_s = worker.profile.lifetime.deadline_s
+        deadline_s = worker.deadline_s
         received: list[Received] = []
         try:
             worker.enter("working")

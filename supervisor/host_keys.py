@@ -4,7 +4,10 @@
 Runs in the supervisor. The image's keys stay in force until everything else has succeeded.
 """
 
-from ipc.messages import CommitSshdReload, InstallHostKeys, MakeHostKeys
+from collections.abc import Callable
+
+from ipc.errors import AgentError
+from ipc.messages import CommitSshdReload, HostKey, InstallHostKeys, MakeHostKeys, ReadHostKeys
 from supervisor import facts, options
 from supervisor.config import Config
 from supervisor.journal import Journal
@@ -17,14 +20,19 @@ MADE = "host keys made"
 
 
 class HostKeys:
-    """Keys in `ssh_dir`; they are made in a folder of their own beside them, so that a rename puts them in place."""
+    """Keys in `ssh_dir`; new ones are made in a folder beside them, so that a rename puts them in place."""
 
-    def __init__(self, steps: Steps, journal: Journal, config: Config, ssh_dir: str) -> None:
+    def __init__(
+        self, steps: Steps, journal: Journal, config: Config, ssh_dir: str, say: Callable[[str, str, str], None]
+    ) -> None:
+        """`say` is for the log."""
         self._steps = steps
+        self._say = say
         self._journal = journal
         self._config = config
         self._ssh_dir = ssh_dir
         self._staging = f"{ssh_dir}/.agent-supervisor-host-keys"
+        self._installed: tuple[HostKey, ...] = ()
         # Fulfilled once they are being made, or won't be: whoever wants them soon keeps the processors free until then.
         self.under_way: Promise[None] = Promise()
 
@@ -45,7 +53,21 @@ class HostKeys:
         if self._journal.state.staged:
             order = InstallHostKeys(self._staging, self._ssh_dir)
             committed = await self._steps.take("host keys in place", "host-keys", order)
-            self._journal.append(HostKeysInstalled(committed.fact if committed is not None else "unknown"))
+            self._installed = committed.host_keys if committed is not None else ()
+            prints = ", ".join(f"{key.algorithm} SHA256:{key.sha256}" for key in self._installed)
+            self._journal.append(HostKeysInstalled(prints or "unknown"))
         # At a first boot sshd waits for us: then there is nobody to tell.
         if facts.sshd_runs():
             await self._steps.take("sshd", "sshd-reload", CommitSshdReload())
+
+    async def current(self) -> tuple[HostKey, ...]:
+        """The public halves of the keys in place; none when they can't be read, and the log says why."""
+        if not self._installed:
+            try:
+                answer = await self._steps.ask("host-keys", ReadHostKeys(self._ssh_dir))
+                self._installed, problem = answer.host_keys, answer.fact
+            except AgentError as error:
+                problem = str(error)
+            if problem:
+                self._say("warning", "provisioning", f"not every SSH host key can be read: {problem}")
+        return self._installed

@@ -43,11 +43,7 @@ class Journal:
         """Open or create the file at `path`, whose folder must exist. StateError when it can't be used.
 
         A torn last record is cut off. Damage before the last record moves the file aside: a new try starts empty."""
-        self.path = os.fspath(path)
-        self.notes: tuple[str, ...] = ()
-        self.state = State()
-        self._end = 0
-        self._descriptor = -1
+        self._begin(path, f"{path}: the journal is closed")
         try:
             self._descriptor = _open_locked(self.path)
             self._replay()
@@ -59,6 +55,15 @@ class Journal:
             raise
         self._compact_if_large()
 
+    def _begin(self, path: str | os.PathLike[str], closed: str) -> None:
+        """The state before the file is read; `closed` is why nothing can be written while it is not open."""
+        self.path = os.fspath(path)
+        self.notes: tuple[str, ...] = ()
+        self.state = State()
+        self._closed = closed
+        self._end = 0
+        self._descriptor = -1
+
     @property
     def size_bytes(self) -> int:
         return self._end
@@ -66,7 +71,7 @@ class Journal:
     def append(self, record: AnyRecord) -> None:
         """Write `record` and wait until it is on disk; only then may it be acted on. StateError: it must not be."""
         if self._descriptor < 0:
-            raise StateError(f"{self.path}: the journal is closed")
+            raise StateError(self._closed)
         state = record.after(self.state)
         data = _pack(record)
         try:
@@ -159,6 +164,14 @@ class Journal:
             # Being large is no harm; the next append tries again.
             with contextlib.suppress(StateError):
                 self.compact()
+
+
+class UnusableJournal(Journal):
+    """Stands for a journal that can't be had: it holds nothing, and each append is a StateError. It opens no file."""
+
+    def __init__(self, path: str | os.PathLike[str], why: str) -> None:
+        """`why` is the text of those errors."""
+        self._begin(path, why)
 
 
 def replay(content: bytes) -> Replayed:

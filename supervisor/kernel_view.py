@@ -9,7 +9,8 @@ import os
 from policy import capability
 from policy.profile import Profile
 
-FILTERS = 2
+# What confinement and the worker's own lock put in force, on top of those under which the agent was started.
+OWN_FILTERS = 2
 # Not a deviation: whoever finds this asks for the exit.
 GONE = "the process is gone"
 
@@ -32,8 +33,14 @@ def status_fields(text: str) -> dict[str, str]:
     return {name: " ".join(value.split()) for name, _, value in pairs}
 
 
-def credential_mismatches(status: dict[str, str], uid: int, profile: Profile) -> list[str]:
-    """How a process' or thread's ids, capability sets, privilege lock and filters differ from `profile`."""
+def due_filters() -> int:
+    """How many system-call filters a worker has: ours, and what it inherits from the spawner, our parent, which a
+    service manager or a container may have put under some."""
+    return int(status_fields(read(f"/proc/{os.getppid()}/status")).get("Seccomp_filters", "0")) + OWN_FILTERS
+
+
+def credential_mismatches(status: dict[str, str], uid: int, profile: Profile, filters: int) -> list[str]:
+    """How a process' or thread's ids, capability sets, privilege lock and number of filters differ from `profile`."""
     mask = f"{capability.mask(profile.capability_names):016x}"
     wanted = {
         "Uid": " ".join([str(uid)] * 4),
@@ -47,7 +54,7 @@ def credential_mismatches(status: dict[str, str], uid: int, profile: Profile) ->
         "NoNewPrivs": "1",
         "Umask": "0077",
         "Seccomp": "2",
-        "Seccomp_filters": str(FILTERS),
+        "Seccomp_filters": str(filters),
     }
     return [
         f"{name} is {status.get(name, 'absent')!r}, policy says {value!r}"
@@ -59,7 +66,7 @@ def credential_mismatches(status: dict[str, str], uid: int, profile: Profile) ->
 def mismatches(pid: int, uid: int, profile: Profile) -> list[str]:
     """What differs for the process `pid`, as far as it can be read without privilege; empty when nothing does."""
     try:
-        found = credential_mismatches(status_fields(read(f"/proc/{pid}/status")), uid, profile)
+        found = credential_mismatches(status_fields(read(f"/proc/{pid}/status")), uid, profile, due_filters())
         if f"/{profile.kind}." not in read(f"/proc/{pid}/cgroup"):
             found.append("not in a cgroup of its own")
     except (FileNotFoundError, ProcessLookupError):

@@ -12,6 +12,7 @@ class Layout(msgspec.Struct, frozen=True):
     lib: str = "/var/lib/waagent"
     log: str = "/var/log/waagent.log"
     config: str = "/etc/waagent.conf"
+    console: str = "/dev/console"
 
     @property
     def channels(self) -> str:
@@ -28,6 +29,11 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def journal(self) -> str:
         return f"{self.state}/journal"
+
+    @property
+    def custom_data_record(self) -> str:
+        """How far the one run of the custom data has come; committers write it."""
+        return f"{self.state}/custom-data"
 
     def channel_folder(self, kind: str, instance: int) -> str:
         """The folder of one worker's listening socket, 0700 and the worker's own."""

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from supervisor.clock import Clock
-from supervisor.outlets import LINE_BYTES, Line, Outlet
+from supervisor.outlets import LINE_BYTES, ConsoleOutlet, Line, Outlet
 from supervisor.redaction import Redactor
 
 Level = Literal["ERROR", "WARNING", "INFO", "VERBOSE"]
@@ -45,10 +45,12 @@ class Log:
         verbose: bool = False,
         rate: Rate | None = None,
     ) -> None:
+        """A console among the `outlets` takes what is important, until `leave_console`."""
         self.redactor = redactor
         self.verbose = verbose
         self._clock = clock
         self._outlets = tuple(outlets)
+        self._consoles = [outlet for outlet in outlets if isinstance(outlet, ConsoleOutlet)]
         self._rate = rate or Rate()
         self._budgets: dict[str, _Budget] = {}
         self._silenced: set[str] = set()
@@ -67,6 +69,17 @@ class Log:
             self._write(level, process, text)
         else:
             self._silenced.add(process)
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Put `lines`, as they are but for secrets, on the console as one block, if it still takes anything."""
+        text = "".join(f"{self._body(line)}\n" for line in lines)
+        for console in self._consoles:
+            console.show(text)
+
+    def leave_console(self) -> None:
+        """Nothing more to the console: from now on it is its users'."""
+        for console in self._consoles:
+            console.close()
 
     def close(self) -> None:
         """Say what was suppressed, and let go of the file."""

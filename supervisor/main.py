@@ -11,6 +11,7 @@ import random
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -19,8 +20,9 @@ import msgspec
 
 from ipc.errors import AgentError, ConfigError, StateError
 from policy.load import load as load_policy
+from policy.profile import WORKER_UIDS
 from supervisor import config as configuration
-from supervisor import control, facts, options
+from supervisor import control, facts, options, vm_identity
 from supervisor.births import Births
 from supervisor.clock import SystemClock
 from supervisor.contact import Contact
@@ -30,17 +32,19 @@ from supervisor.exits import EXIT_BUG, EXIT_CONFIG
 from supervisor.files import make_folder
 from supervisor.fleet import Fleet
 from supervisor.jail import capabilities, heap
-from supervisor.journal import Journal
+from supervisor.journal import Journal, UnusableJournal
 from supervisor.layout import Layout
 from supervisor.log import Log
 from supervisor.loop import Loop
 from supervisor.medium import Finder
 from supervisor.notify import Notifier
-from supervisor.outlets import FileOutlet, StreamOutlet, is_journal
+from supervisor.outlets import ConsoleOutlet, FileOutlet, StreamOutlet, is_journal
 from supervisor.overview import Observer, Past
-from supervisor.provisioning import UNKNOWN_VM, Parts, Provisioning
+from supervisor.parts import Parts
+from supervisor.provisioning import Provisioning
 from supervisor.redaction import Redactor
 from supervisor.rounds import Rounds
+from supervisor.standing import Standing
 from supervisor.version import VERSION
 from supervisor.wire.endpoint import saved_endpoint
 
@@ -67,6 +71,7 @@ class Supervisor:
         profiles = {compiled.profile.kind: compiled.profile for compiled in load_policy().programs}
         workers = {kind: profile for kind, profile in profiles.items() if kind not in {"supervisor", "spawner"}}
         self._make_folders()
+        _look_for_strangers(self.say)
         self.table = Table(workers.values())
         spawner = socket.socket(fileno=SPAWNER_FD)
         births = Births(loop, self.table, spawner, layout, self.say)
@@ -75,7 +80,8 @@ class Supervisor:
         self.say(
             "info", "host", f"WireServer is {endpoint.address} ({endpoint.why}); no DHCP discovery in this version"
         )
-        self.contact = Contact(loop, self.fleet, partial(_connect, loop, endpoint.address), self.say)
+        self.contact = Contact(loop, self.fleet, partial(_connect, loop, layout.lib), self.say)
+        self.standing = Standing(loop.clock, on_over=log.leave_console)
         self.provisioning = Provisioning(self._parts(), self._vm_id())
         period = float(self._config[options.GOAL_STATE_PERIOD])
         self.rounds = Rounds(loop, self.contact, period, self.say)
@@ -105,7 +111,11 @@ class Supervisor:
         await self.provisioning.run()
         heap.give_back()
         self._tell_ready()
-        await self.rounds.run()
+        why_asleep = self.provisioning.why_asleep
+        if why_asleep:
+            self.rounds.stay_away(why_asleep)
+        else:
+            await self.rounds.run()
 
     def _parts(self) -> Parts:
         media = self._config[options.PROVISIONING_MEDIA]
@@ -130,37 +140,53 @@ class Supervisor:
             self._layout,
             self.say,
             self.log.redactor.register,
+            self.log.show,
+            self.standing,
         )
 
     def _journal(self) -> Journal:
-        """The journal; one that is damaged was moved aside, and then an empty one begins."""
+        """The journal; one that is damaged was moved aside, and then an empty one begins.
+
+        Where none can be had (a full disk, a read-only one) this process lives on: the host and `ps` are told."""
         path = self._layout.journal
         try:
-            journal = Journal(path)
-        except StateError as damage:
-            self.say("error", "journal", str(damage))
-            journal = Journal(path)
+            make_folder(self._layout.state, 0o700)
+            journal = self._journal_at(path)
+        except StateError as error:
+            why = f"nothing is provisioned without a journal, and it can't be used: {error}"
+            self.say("error", "journal", why)
+            return UnusableJournal(path, why)
         for note in journal.notes:
             self.say("warning", "journal", note)
         return journal
 
-    def _vm_id(self) -> str:
-        vm_id = facts.vm_id()
+    def _journal_at(self, path: str) -> Journal:
+        try:
+            return Journal(path)
+        except StateError as damage:
+            self.say("error", "journal", str(damage))
+            return Journal(path)
+
+    def _vm_id(self) -> vm_identity.VmId:
+        vm_id = vm_identity.vm_id()
         if vm_id.problem:
             self.say("warning", "provisioning", f"{vm_id.problem}: a disk moved to another VM can't be told")
-        return vm_id.value or f"{UNKNOWN_VM} {facts.boot_id()}"
+        return vm_id._replace(boot=vm_identity.boot_id())
 
     def _make_folders(self) -> None:
         make_folder(self._layout.run, 0o755)
         make_folder(self._layout.channels, 0o711)
-        make_folder(self._layout.state, 0o700)
-        make_folder(self._layout.lib, 0o700)
+        try:
+            make_folder(self._layout.lib, 0o700)
+        except StateError as error:
+            # What is to be written there will fail, and say so to the host.
+            self.say("error", "supervisor", str(error))
 
     def _listen(self) -> None:
         group = control.group_id(self._config[options.CONTROL_GROUP])
         listener = control.listen(self._layout.control_socket, group)
         duties = control.Duties(
-            self.observer.snapshot,
+            self.observer.reads(),
             {"restart": self.observer.restart, "stop-worker": self.observer.restart},
             lambda text: "/workers/" not in text,
             lambda text: self.say("info", "control", text),
@@ -203,11 +229,26 @@ class Supervisor:
         self.loop.stop()
 
 
-def _connect(loop: Loop, address: str) -> "WireServer":
-    """The client to the host. Many VMs lose the host together, and should not all come back to it in step."""
+def _connect(loop: Loop, lib: str) -> "WireServer":
+    """The client to the host, by the address saved in `lib`, read anew: until now it may have been a former VM's."""
     client = import_module("supervisor.wire.host").WireServer
+    address = saved_endpoint(lib).address
+    # Many VMs lose the host together, and should not all come back to it in step.
     made: WireServer = client(loop, address, jitter=lambda delay: delay * random.uniform(1, 1 + JITTER))  # noqa: S311
     return made
+
+
+def _look_for_strangers(say: Callable[[str, str, str], None]) -> None:
+    """Whoever has a worker's uid may do to that worker what it may do to itself."""
+    try:
+        strangers = facts.accounts_within(WORKER_UIDS)
+    except OSError as error:
+        say("error", "supervisor", f"{facts.ACCOUNTS} can't be read: {error.strerror}")
+        return
+    if strangers:
+        named, uids = ", ".join(strangers), f"{WORKER_UIDS[0]} to {WORKER_UIDS[-1]}"
+        danger = f"the uids {uids} are this agent's workers', which are not safe from these accounts: give them others"
+        say("error", "supervisor", f"{facts.ACCOUNTS} has {named}: {danger}")
 
 
 def main() -> int:
@@ -218,10 +259,12 @@ def main() -> int:
     layout = Layout(config=sys.argv[1])
     past = Past(int(sys.argv[2]), sys.argv[3])
     stream = StreamOutlet(2, journal=is_journal(os.environ, 2))
-    log = Log(clock, [FileOutlet(layout.log), stream], Redactor())
+    log = Log(clock, [FileOutlet(layout.log), stream, ConsoleOutlet(layout.console)], Redactor())
     loop.on_failure(lambda name, error: _report(log, name, error))
     try:
         parsed = configuration.load(layout.config)
+        if not parsed.config[options.LOGS_CONSOLE]:
+            log.leave_console()
         log.line("INFO", "supervisor", f"agent-supervisor {VERSION} starts with {layout.config}")
         if not facts.only_root_writes(layout.config):
             log.line("WARNING", "config", f"{layout.config} can be written by others than root")

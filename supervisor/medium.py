@@ -49,8 +49,10 @@ class Finder:
         self._candidates = candidates
         self._sought = sought
 
-    async def find(self, patience_s: float) -> Medium:
-        """The first medium that can be read. NoMedium after `patience_s`, InputError when its document is unusable."""
+    async def find(self, patience_s: float, tell: Callable[[str], None] = lambda _: None) -> Medium:
+        """The first medium that can be read. NoMedium after `patience_s`, InputError when its document is unusable.
+
+        `tell` gets what is in the way, each time that a look finds none, for `ps`."""
         ends = self._loop.clock.monotonic() + patience_s
         while True:
             problems: list[str] = []
@@ -59,8 +61,9 @@ class Finder:
                 if medium is not None:
                     return medium
             left_s = ends - self._loop.clock.monotonic()
+            found = "; ".join(problems) or "there is none"
+            tell(f"looks for the medium ({self._sought}): {found}")
             if left_s <= 0:
-                found = "; ".join(problems) or "there is none"
                 raise NoMedium(f"no provisioning medium ({self._sought}) within {patience_s:g} s: {found}")
             await self._loop.sleep(min(left_s, READ_AGAIN_S if problems else LOOK_AGAIN_S))
 

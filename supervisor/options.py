@@ -70,13 +70,19 @@ MONITOR_HOST_NAME = _switch("Provisioning.MonitorHostName", True)
 MONITOR_HOST_NAME_PERIOD = _seconds("Provisioning.MonitorHostNamePeriod", 30)
 DECODE_CUSTOM_DATA = _switch("Provisioning.DecodeCustomData", False)
 EXECUTE_CUSTOM_DATA = _switch("Provisioning.ExecuteCustomData", False)
+# Ours: how long custom data may run before it is ended and provisioning goes on. The reference waits for ever.
+CUSTOM_DATA_TIMEOUT = _integer("Provisioning.CustomDataTimeout", 3600, 1, 86400)
 PASSWORD_CRYPT_ID = _text("Provisioning.PasswordCryptId", "6", words=("1", "2a", "5", "6"))
 PASSWORD_SALT_LENGTH = _integer("Provisioning.PasswordCryptSaltLength", 10, 1, 64)
 ALLOW_RESET_SYS_USER = _switch("Provisioning.AllowResetSysUser", False)
 # Ours: where ovf-env.xml is looked for; a device or an image file.
 PROVISIONING_MEDIA = _path("Provisioning.Media", "auto", words=("auto",))
-# Ours: how long the medium is waited for.
-PROVISIONING_MEDIA_TIMEOUT = _seconds("Provisioning.MediaTimeout", 30)
+# Ours: how long the medium is waited for. The reference gives up after 25 s, and a VM whose DVD is attached late, or whose
+# SCSI scan is slow, has failed for good; nobody waits on us meanwhile. docs/timeouts.md has them all.
+PROVISIONING_MEDIA_TIMEOUT = _seconds("Provisioning.MediaTimeout", 120)
+# Ours: how long each thing that cloud-init makes is waited for. Half an hour, as the reference has it: cloud-init may
+# itself wait for the network, the host and the metadata service before it comes to the SSH host keys.
+CLOUD_INIT_TIMEOUT = _seconds("Provisioning.CloudInitTimeout", 1800)
 
 # Documented y and ext4, as shipped; n and ext3 in the reference's code.
 RESOURCE_DISK_FORMAT = _switch("ResourceDisk.Format", True)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns where log lines go: the log file, and standard error; part of the log sink of supervisor and spawner.
+"""Owns where log lines go: log file, standard error, console; part of the log sink of supervisor and spawner.
 
 An outlet that can't take a line counts it and says so with the next one it can take. It never raises and never waits.
 """
 
+import errno
+import fcntl
 import os
 import select
 import stat
@@ -16,6 +18,10 @@ import msgspec
 LINE_BYTES = 4096
 # Root's alone: what is redacted there is still nobody else's business.
 MODE = 0o600
+# The least urgent that is echoed to the console: syslog's number for "info".
+ECHOED = 6
+# From <asm-generic/ioctls.h>: how many bytes a terminal has still to send.
+TIOCOUTQ = 0x5411
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -37,21 +43,29 @@ class Outlet(ABC):
 
     def write(self, line: Line) -> None:
         """Write `line`, or count it as lost."""
-        try:
-            if self.lost:
-                notice = f"{self.lost} lines were lost here: {self._reason}"
-                self._put(self._form(msgspec.structs.replace(line, priority=4, level="WARNING", body=notice)))
-                self.lost = 0
-            self._put(self._form(line))
-        except OSError as error:
-            self.lost += 1
-            self._reason = error.strerror or type(error).__name__
+        if self.lost:
+            notice = f"{self.lost} lines were lost here: {self._reason}"
+            told = self._form(msgspec.structs.replace(line, priority=4, level="WARNING", body=notice))
+            if not self._try(told):
+                return
+            self.lost = 0
+        self._try(self._form(line))
 
     def close(self) -> None:  # noqa: B027 - most outlets opened nothing
         """Let go of what the outlet itself opened."""
 
     def _form(self, line: Line) -> bytes:
         return f"{line.stamp} {line.level} {line.process} {line.body}\n".encode("ascii")
+
+    def _try(self, data: bytes) -> bool:
+        """Write `data`, or count one more loss."""
+        try:
+            self._put(data)
+        except OSError as error:
+            self.lost += 1
+            self._reason = error.strerror or type(error).__name__
+            return False
+        return True
 
     @abstractmethod
     def _put(self, data: bytes) -> None:
@@ -114,6 +128,55 @@ class FileOutlet(Outlet):
         self._descriptor, self._identity, self._torn = descriptor, (facts.st_dev, facts.st_ino), False
 
 
+class ConsoleOutlet(Outlet):
+    """The machine's console, as a rule a serial line: lines of info and above, and what is to be shown, until `close`.
+
+    A console that is absent, full or slow loses lines. It stays open between them: the last close of a serial line
+    waits, for half a minute if need be, until all is sent."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self._path = path
+        self._descriptor = -1
+        self._torn = False
+        self._closed = False
+
+    def write(self, line: Line) -> None:
+        if not self._closed and line.priority <= ECHOED:
+            super().write(line)
+
+    def show(self, text: str) -> None:
+        """All of `text` in one write, so that no other program's line stands in it."""
+        if not self._closed:
+            self._try(text.encode("ascii"))
+
+    def close(self) -> None:
+        """Write nothing more. What waits to be sent is sent, and then keeps the descriptor until the process ends."""
+        self._closed = True
+        if self._descriptor >= 0 and not _has_to_send(self._descriptor):
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _put(self, data: bytes) -> None:
+        if self._descriptor < 0:
+            # Never our controlling terminal, never waiting for a carrier or a reader; appending where it is a file.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags)
+        if self._torn:
+            data = b"\n" + data
+        try:
+            self._torn = os.write(self._descriptor, data) < len(data)
+            if self._torn:
+                raise BlockingIOError(errno.EAGAIN, "it takes no more now")
+        except BlockingIOError:
+            raise
+        except OSError:
+            # Hung up, or its reader is gone: whoever stands there next is asked anew.
+            os.close(self._descriptor)
+            self._descriptor = -1
+            raise
+
+
 class StreamOutlet(Outlet):
     """A descriptor opened by others (standard error): not ours to close, nor to make non-blocking.
 
@@ -136,6 +199,14 @@ class StreamOutlet(Outlet):
         if not self._poll.poll(0):
             raise OSError(0, "nobody reads standard error")
         os.write(self._descriptor, data)
+
+
+def _has_to_send(descriptor: int) -> bool:
+    """Whether it is a terminal with bytes that wait to be sent."""
+    try:
+        return any(fcntl.ioctl(descriptor, TIOCOUTQ, bytes(4)))
+    except OSError:
+        return False
 
 
 def is_journal(environment: Mapping[str, str], descriptor: int) -> bool:

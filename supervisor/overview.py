@@ -5,7 +5,7 @@ Runs in the supervisor. It reads only, apart from `restart`, which ends one work
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -78,10 +78,19 @@ class Observer:
                 watched.fleet.violations,
                 watched.control.refused if watched.control is not None else 0,
             ),
+            status=watched.provisioning.standing.status(),
         )
         workers = [self._worker_row(worker) for worker in watched.fleet.births.workers.values()]
         rows = (self._own_row("spawner", os.getppid()), self._own_row("supervisor", os.getpid(), self._past), *workers)
         return Snapshot(overview, (*rows, *self._absent_rows())).as_data()
+
+    def reads(self) -> dict[str, Callable[[], dict[str, object]]]:
+        """What may be read, by the verb's name."""
+        return {
+            "ps": self.snapshot,
+            "version": lambda: {"version": VERSION},
+            "status": lambda: dict(msgspec.to_builtins(self._watched.provisioning.standing.status())),
+        }
 
     def restart(self, name: str) -> str:
         """Kill the worker called `name`; its job is begun anew by a fresh one."""

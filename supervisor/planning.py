@@ -17,7 +17,8 @@ from supervisor import validate
 from supervisor.fleet import Fleet
 
 MAX_CUSTOM_DATA_BYTES = 8 << 20
-OVF = "ovf-env.xml"
+# Where what is wrong stands: the document, or the settings.
+OVF, OPTIONS = "ovf-env.xml", "waagent.conf"
 
 
 class PlanRefused(AgentError):
@@ -43,7 +44,8 @@ async def plan(fleet: Fleet, request: PlanProvisioning, text: bytes) -> Plan:
     custom_data = _custom_data(received)
     last = received[-1][0]
     if isinstance(last, InputRefused):
-        raise InputError(f"{OVF}, {last.where}", last.problem)
+        source = OPTIONS if last.where.startswith("Provisioning.") else OVF
+        raise InputError(f"{source}, {last.where}", f"{last.problem}; nothing of it was carried out")
     proposals = tuple(message for message, _ in received[:-1])
     if not isinstance(last, PlanComplete) or last.proposals != len(proposals):
         raise PlanRefused("the provisioning worker's plan is not complete")
@@ -74,7 +76,9 @@ def _judge(proposals: tuple[Message, ...], request: PlanProvisioning, text: byte
     elif custom_data is not None and not _is_the_same(custom_data, text, decoded=request.options.decode_custom_data):
         refusals.append("the custom data is not the OVF's")
     if refusals:
-        raise PlanRefused(f"the provisioning worker's plan was refused: {'; '.join(refusals)}")
+        raise PlanRefused(
+            f"the provisioning worker's plan was refused, nothing of it was carried out: {'; '.join(refusals)}"
+        )
 
 
 def _is_the_same(custom_data: bytes, text: bytes, *, decoded: bool) -> bool:

@@ -1,197 +1,207 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the provisioning of this VM from first look to Ready: who is asked for what, in which order, and what is kept.
+"""Owns the provisioning of this VM from first look to Ready: by whom, in which order, and what the host hears of it.
 
-Runs in the supervisor. It writes down each step before it is acted on, and never acts on what the worker proposes
-before `validate` has compared it with facts.
+Runs in the supervisor. It writes down each step before it is acted on.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
-
-from ipc.errors import AgentError, HostError
-from ipc.messages import (
-    AccountFacts,
-    CommitAccount,
-    CommitHostName,
-    CommitKeys,
-    CommitPassword,
-    CommitPaths,
-    CommitRootLock,
-    CommitSshd,
-    CommitSudo,
-    Message,
-    PlanProvisioning,
-    ProvisioningOptions,
-)
-from supervisor import facts, options, planning, validate
-from supervisor.config import Config
-from supervisor.contact import Contact
-from supervisor.credentials import Credentials
-from supervisor.dispatch import Table
-from supervisor.files import read_text, write_whole
-from supervisor.fleet import Fleet
+from ipc.errors import AgentError
+from ipc.messages import Ovf
+from supervisor import facts, options
+from supervisor.changed_vm import ChangedVm
+from supervisor.cloud_init import CloudInit
+from supervisor.coexistence import Choice, TwoProvisioners, choose
+from supervisor.course import Course
+from supervisor.custom_data import CustomData
+from supervisor.fulfilment import Fulfilment
 from supervisor.host_keys import HostKeys
-from supervisor.journal import Journal
-from supervisor.layout import Layout
-from supervisor.loop import Loop, Promise, TimedOut
-from supervisor.medium import Finder, Medium
-from supervisor.ready import Ready
-from supervisor.records import (
-    ProvisioningBegun,
-    ProvisioningFailed,
-    ProvisioningFinished,
-)
-from supervisor.steps import Steps
+from supervisor.labels import Labels
+from supervisor.loop import Promise, TimedOut
+from supervisor.marker import Mark, look
+from supervisor.medium import Medium
+from supervisor.parts import Forget, Parts
+from supervisor.standing import NOBODY
+from supervisor.vm_identity import VmId
 
-MAX_PROBLEM_CHARACTERS = 2000
-PRIVATE = 0o600
 # How long all else keeps the processors free for the start of the keys' maker; it takes a tenth of that.
 HEAD_START_S = 0.2
-# What stands for the id of a VM that has none; the journal adds the boot, or every VM would be the same one.
-UNKNOWN_VM = "unknown"
-# What each committer's order is called in the log and the journal, and who carries it out.
-STEPS: dict[type[Message], tuple[str, str]] = {
-    CommitHostName: ("host name", "hostname"),
-    CommitAccount: ("account", "account"),
-    CommitPassword: ("password", "password"),
-    CommitSudo: ("sudo", "sudoers"),
-    CommitSshd: ("sshd settings", "sshd"),
-    CommitKeys: ("SSH keys", "home-keys"),
-    CommitRootLock: ("root password", "root-lock"),
-}
-MARKER, CUSTOM_DATA, OVF_COPY, DISABLE = "provisioned", "CustomData", "ovf-env.xml", "disable_agent"
-
-Say = Callable[[str, str, str], None]
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """What provisioning works with; one of each in the process."""
-
-    loop: Loop
-    fleet: Fleet
-    table: Table
-    contact: Contact
-    credentials: Credentials
-    journal: Journal
-    finder: Finder
-    config: Config
-    layout: Layout
-    say: Say
-    keep_secret: Callable[[str], Callable[[], None]]
 
 
 class Provisioning:
-    """One provisioning; `text` tells `ps` where it stands."""
+    """One provisioning; `standing` tells `ps` and `status` where it stands."""
 
-    def __init__(self, parts: Parts, vm_id: str) -> None:
-        self.text = "not begun"
+    def __init__(self, parts: Parts, vm_id: VmId) -> None:
+        self.standing = parts.standing
         self._ = parts
-        self._forget_secret: Callable[[], None] = lambda: None
-        self._vm_id = vm_id
-        self._is_known = not vm_id.startswith(UNKNOWN_VM)
-        self._steps = Steps(parts.fleet, parts.journal, parts.say, self._tell)
-        self._paths = CommitPaths(
-            parts.config[options.SUDOERS_DIR],
-            parts.config[options.SSH_DIR],
-            parts.config[options.PASSWORD_PATH],
-            parts.config[options.HOME_DIR],
-        )
-        self._ready = Ready(parts.loop, parts.contact, parts.journal, parts.say, self._tell)
-        self._host_keys = HostKeys(self._steps, parts.journal, parts.config, self._paths.ssh_dir)
+        self._forget_secret: Forget = lambda: None
+        self._course = Course(parts, vm_id)
+        steps, config, lib = self._course.steps, parts.config, parts.layout.lib
+        custom_data = CustomData(steps, parts.journal, config, parts.layout, parts.say)
+        self._fulfilment = Fulfilment(parts.fleet, config, steps, custom_data, lib)
+        self._cloud_init = CloudInit(parts.loop, parts.fleet, config[options.CLOUD_INIT_TIMEOUT], self.standing.tell)
+        self._labels = Labels(steps, parts.layout)
+        self._changed_vm = ChangedVm(steps, lib, parts.say)
+        self._host_keys = HostKeys(steps, parts.journal, config, config[options.SSH_DIR], parts.say)
+
+    @property
+    def text(self) -> str:
+        """Where it stands, in words."""
+        return self.standing.text
+
+    @property
+    def why_asleep(self) -> str:
+        """Why the agent has nothing more to do once this is over; empty when it has."""
+        marker = self._course.marker
+        return f"{marker.disable_path} is there (ProvisionGuestAgent=false)" if marker.agent_is_off else ""
 
     async def run(self) -> None:
         """Provision if that is still to be done, and tell the host how it went. Never raises AgentError."""
-        part = self._
-        marker = read_text(f"{part.layout.lib}/{MARKER}")
-        state = part.journal.state
-        # Ready was accepted and the marker is gone: somebody removed it, so that the VM is provisioned anew.
-        finished = state.finished == self._vm_id and (marker is not None or not state.ready)
-        if marker is None and not finished:
-            not_ours = facts.left_to_others(
-                part.config[options.PROVISIONING_ENABLED], part.config[options.PROVISIONING_AGENT]
-            )
-            await (self._stand_aside(not_ours) if not_ours else self._provision())
+        choice = self._choose()
+        if choice.who == "others":
+            await self._stand_aside(choice)
             return
+        mark = look(self._course.marker.read(), self._course.vm_id, self._.journal.state)
+        if mark is Mark.NEW:
+            self._.say("info", "provisioning", f"{choice.who} provisions this VM: {choice.why}")
+            await self._provision(choice)
+        elif mark is Mark.MOVED:
+            await self._move_in()
+        else:
+            await self._go_on(adopted=mark is Mark.ADOPTED)
+
+    async def _stand_aside(self, choice: Choice) -> None:
+        """Nothing of the VM is changed: the marker is written and the host told that it runs (provisioning.md 3, 1)."""
+        part, course = self._, self._course
+        text = f"not done by this agent: {choice.why}"
+        part.say("warning", "provisioning", text)
+        part.table.advance("steady")
+        self.standing.leave_to(NOBODY, text)
         try:
-            if marker is not None and self._is_known and not facts.same_vm(marker, self._vm_id):
-                part.say("warning", "provisioning", f"this disk was made for VM {marker!r}, now it is in {self._vm_id}")
-                part.credentials.forget()
-                part.journal.append(ProvisioningFinished(self._vm_id))
-                finished = True
-            self._write_marker()
-            part.table.advance("steady")
-            await part.loop.all(
-                part.loop.start("contact", part.contact.meet()),
-                part.loop.start("transport key", self._make_transport_key()),
-            )
-            if finished and not part.journal.state.ready:
-                await self._ready.report()
+            if not course.is_finished or course.marker.read() is None:
+                course.begin()
+                course.finish()
+            await part.contact.meet()
+            if course.owes_ready:
+                await course.report_for_others(text)
             else:
-                self._tell("done on an earlier start")
+                self.standing.enter("not-ours", ready=True)
+            await course.make_transport_key()
         except AgentError as error:
-            self.text = f"done on an earlier start; but {error}"
+            part.say("error", "provisioning", f"{text}; but {error}")
+            self.standing.lacks("agent", str(error))
+
+    async def _go_on(self, *, adopted: bool) -> None:
+        """Provisioned on an earlier start, by whoever did it; what is still owed to the host is told."""
+        part, course = self._, self._course
+        try:
+            if adopted:
+                course.begin()
+                course.finish()
+            course.marker.write()
+            part.table.advance("steady")
+            owes_ready = course.owes_ready
+            if owes_ready:
+                self.standing.enter("running", "done on an earlier start; Ready is still to be reported")
+            else:
+                self.standing.enter("done", "done on an earlier start", ready=True)
+            if owes_ready or not self.why_asleep:
+                contact = part.loop.start("contact", part.contact.meet())
+                await part.loop.all(contact, part.loop.start("transport key", course.make_transport_key()))
+            if owes_ready:
+                await course.report(await self._host_keys.current())
+        except AgentError as error:
+            self.standing.lacks("agent", str(error))
+            self.standing.enter("done", f"done on an earlier start; but {error}")
             part.say("error", "provisioning", self.text)
 
-    async def _stand_aside(self, why: str) -> None:
-        """Nothing of the VM is changed; the host only learns that it runs (provisioning.md 3, step 1)."""
-        part = self._
-        part.say("warning", "provisioning", f"not done by this agent: {why}")
-        self._tell(f"not done by this agent: {why}")
-        part.table.advance("steady")
-        try:
-            await part.contact.meet()
-            await self._make_transport_key()
-            await part.contact.report("Ready")
-            part.say("info", "host", "accepted Ready")
-        except AgentError as error:
-            part.say("error", "host", f"Ready is not reported: {error}")
-
-    async def _provision(self) -> None:
-        part = self._
+    async def _move_in(self) -> None:
+        """The disk of a VM with another id (provisioning.md 10.3): what that one left goes, the host gets Ready."""
+        part, course = self._, self._course
         part.table.advance("provisioning")
-        tasks: list[Promise[None]] = []
+        moved = f"this disk was in VM {course.marker.read()!r}, and is in {course.vm_id.name} now"
+        self.standing.enter("running", moved)
+        part.say("warning", "provisioning", f"{moved}: what that one left is removed; users, keys, certificates stay")
         try:
-            if part.journal.state.begun != self._vm_id:
-                part.credentials.forget()
-            part.journal.append(ProvisioningBegun(self._vm_id))
-            # First: making them is the longest chain, everything else goes on beside it.
-            host_keys = part.loop.start("host keys", self._host_keys.make())
-            tasks.append(host_keys)
-            with suppress(TimedOut):
-                await part.loop.within(self._host_keys.under_way, HEAD_START_S)
-            contact = part.loop.start("contact", self._announce())
-            tasks.append(contact)
-            medium = await self._read_medium()
-            self._tell("waits for the host")
-            await contact
-            await self._apply(medium)
-            self._tell("waits for the keys")
-            await host_keys
-            await self._host_keys.install()
-            self._finish(medium)
+            course.begin()
+            await self._changed_vm.clear(course.vm_id.name)
+            course.finish()
+            await part.contact.meet()
+            keys = await self._host_keys.current()
         except AgentError as error:
-            await self._fail(error, *tasks)
+            await course.fail(error)
+            return
+        await course.report(keys)
+        part.table.advance("steady")
+        await course.make_transport_key()
+
+    async def _provision(self, choice: Choice) -> None:
+        part, course = self._, self._course
+        part.table.advance("provisioning")
+        self.standing.enter("running")
+        tasks: list[Promise[None]] = []
+        by_cloud_init = choice.who == "cloud-init"
+        try:
+            course.begin()
+            ovf = await (self._await_cloud_init() if by_cloud_init else self._fulfil(choice, tasks))
+            keys = await self._host_keys.current()
+            course.fingerprints.show(keys)
+            course.finish(provision_guest_agent=ovf.provision_guest_agent)
+        except AgentError as error:
+            await course.fail(error, *tasks)
         else:
-            await self._ready.report()
+            await course.report(keys, "done, by cloud-init" if by_cloud_init else "done")
             part.table.advance("steady")
-            await self._make_transport_key()
+            await course.make_transport_key()
         finally:
             self._forget_secret()
 
-    async def _announce(self) -> None:
-        """Find the host and tell it that provisioning starts."""
-        await self._.contact.meet()
-        try:
-            await self._.contact.report("NotReady", "Provisioning", "Starting")
-            self._.say("info", "host", "accepted NotReady (Provisioning, Starting)")
-        except HostError as unheard:
-            self._.say("warning", "host", f"does not accept the report that provisioning starts: {unheard}")
+    async def _fulfil(self, choice: Choice, tasks: list[Promise[None]]) -> Ovf:
+        """Do what the medium asks for; what is begun beside that is added to `tasks`."""
+        part = self._
+        _refuse_two(choice)
+        # First: making them is the longest chain, everything else goes on beside it.
+        host_keys = part.loop.start("host keys", self._host_keys.make())
+        tasks.append(host_keys)
+        with suppress(TimedOut):
+            await part.loop.within(self._host_keys.under_way, HEAD_START_S)
+        contact = part.loop.start("contact", self._course.announce())
+        tasks.append(contact)
+        medium = await self._read_medium()
+        self.standing.tell("waits for the host")
+        await contact
+        self.standing.tell("plans")
+        plan = await self._fulfilment.plan(medium)
+        if host_keys.done:
+            host_keys.result()  # keys that can't be made are a reason to change nothing
+        # Once more: cloud-init may have been switched on since the start, by a generator or by hand.
+        _refuse_two(self._choose())
+        await self._fulfilment.carry_out(plan, medium, self.standing.tell)
+        self.standing.tell("waits for the keys")
+        await host_keys
+        await self._host_keys.install()
+        await self._labels.apply(self._fulfilment.home(medium))
+        return medium.ovf
+
+    async def _await_cloud_init(self) -> Ovf:
+        """cloud-init does it, if its data source is Azure's; this agent waits for what it makes (provisioning.md 3)."""
+        part = self._
+        self.standing.agent = "cloud-init"
+        ovf = await self._cloud_init.document(part.layout.lib)
+        self.standing.tell("waits for the host")
+        await self._course.announce()
+        made = await self._cloud_init.host_key(part.config[options.SSH_DIR], part.config[options.HOST_KEY_TYPE])
+        part.say("info", "provisioning", f"cloud-init has made its SSH host keys: {made}")
+        return ovf
+
+    def _choose(self) -> Choice:
+        config = self._.config
+        enabled, agent = config[options.PROVISIONING_ENABLED], config[options.PROVISIONING_AGENT]
+        return choose(enabled, agent, facts.cloud_init_enabled())
 
     async def _read_medium(self) -> Medium:
-        self._tell("looks for the medium")
-        medium = await self._.finder.find(self._.config[options.PROVISIONING_MEDIA_TIMEOUT])
+        self.standing.tell("looks for the medium")
+        medium = await self._.finder.find(self._.config[options.PROVISIONING_MEDIA_TIMEOUT], self.standing.tell)
         ovf = medium.ovf
         if ovf.password is not None:
             self._forget_secret = self._.keep_secret(ovf.password.reveal())
@@ -200,81 +210,10 @@ class Provisioning:
             self._.say("warning", "provisioning", f"ovf-env.xml: {warning}")
         return medium
 
-    async def _apply(self, medium: Medium) -> None:
-        """Have the plan made, check it whole, then commit it step by step."""
-        self._tell("plans")
-        request = PlanProvisioning(medium.ovf, _options(self._.config), self._account(medium))
-        plan = await planning.plan(self._.fleet, request, medium.custom_data)
-        for proposal in plan.proposals:
-            # The account's facts are read anew each time: the step before may have made it.
-            order = validate.commit_for(proposal, self._paths, self._account(medium))
-            if order is not None:
-                step, kind = STEPS[type(order)]
-                path = f" {order.path}" if isinstance(order, CommitKeys) else ""
-                await self._steps.take(f"{step}{path}", kind, order)
-        if plan.custom_data is not None:
-            write_whole(f"{self._.layout.lib}/{CUSTOM_DATA}", plan.custom_data, PRIVATE)
-            self._.say("info", "provisioning", f"custom data stored, {len(plan.custom_data)} bytes")
-        write_whole(f"{self._.layout.lib}/{OVF_COPY}", medium.redacted, PRIVATE)
 
-    async def _make_transport_key(self) -> None:
-        """Not before Ready: nothing of a provisioning needs it, and its making would slow down all that does."""
-        try:
-            if await self._.credentials.ensure():
-                self._.say("info", "supervisor", "transport key made")
-        except AgentError as error:
-            self._.say("error", "supervisor", f"no transport key: {error}; the next start tries again")
-
-    def _finish(self, medium: Medium) -> None:
-        """From here on the VM counts as provisioned, whatever happens to the report."""
-        self._.journal.append(ProvisioningFinished(self._vm_id))
-        if not medium.ovf.provision_guest_agent:
-            write_whole(f"{self._.layout.lib}/{DISABLE}", b"", PRIVATE)
-        self._write_marker()
-
-    def _write_marker(self) -> None:
-        path = f"{self._.layout.lib}/{MARKER}"
-        content = self._vm_id if self._is_known else UNKNOWN_VM
-        if read_text(path) != content:
-            write_whole(path, content.encode(), PRIVATE)
-
-    async def _fail(self, error: AgentError, *tasks: Promise[None]) -> None:
-        """Say what went wrong, here and to the host; the next start tries again."""
-        if self._.fleet.winding_up:
-            # Cut short by us: no failure that the host, or the next start, should hear of.
-            self._tell("interrupted: the service is stopping; the next start goes on")
-            self._.say("info", "provisioning", self.text)
-            return
-        problem = str(error)
-        self.text = f"failed: {problem}"
-        self._.say("error", "provisioning", f"failed: {problem}; the next start tries again")
-        for task in tasks:
-            await self._.loop.settled(task)
-        try:
-            self._.journal.append(ProvisioningFailed(problem[:MAX_PROBLEM_CHARACTERS]))
-        except AgentError as unwritten:
-            self._.say("error", "journal", str(unwritten))
-        try:
-            await self._.contact.report("NotReady", "ProvisioningFailed", problem)
-            self._.say("info", "host", "accepted NotReady (ProvisioningFailed)")
-        except AgentError as unheard:
-            self._.say("error", "host", f"does not accept the report of the failure: {unheard}")
-
-    def _account(self, medium: Medium) -> AccountFacts:
-        return facts.account_facts(medium.ovf.user_name, self._paths.home_dir)
-
-    def _tell(self, text: str) -> None:
-        self.text = text
-
-
-def _options(config: Config) -> ProvisioningOptions:
-    """The settings that the provisioning worker needs."""
-    return ProvisioningOptions(
-        config[options.PASSWORD_CRYPT_ID],
-        config[options.PASSWORD_SALT_LENGTH],
-        config[options.ALLOW_RESET_SYS_USER],
-        config[options.DELETE_ROOT_PASSWORD],
-        config[options.DECODE_CUSTOM_DATA] or config[options.EXECUTE_CUSTOM_DATA],
-        config[options.HOME_DIR],
-        config[options.SSH_CLIENT_ALIVE_INTERVAL],
-    )
+def _refuse_two(choice: Choice) -> None:
+    """TwoProvisioners unless this agent is the only one that would provision."""
+    if choice.conflict:
+        raise TwoProvisioners(choice.conflict)
+    if choice.who != "this agent":
+        raise TwoProvisioners(f"{choice.why}, which it was not when this agent began")

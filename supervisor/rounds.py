@@ -25,6 +25,11 @@ class Rounds:
         self._say = say
         self._said_at = float("-inf")
 
+    def stay_away(self, why: str) -> None:
+        """No poll, for as long as this process lives: the agent was told to do nothing."""
+        self.trouble = f"asleep, since {why}; remove it and start the agent to have goal states asked for"
+        self._say("info", "host", self.trouble)
+
     async def run(self) -> None:
         """Poll for ever."""
         while True:

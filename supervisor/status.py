@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the shape of what `agent-supervisor ps` shows; filled by the supervisor, read by the command."""
+"""Owns the shape of what `agent-supervisor ps` and `status` show; filled by the supervisor, read by the commands."""
 
 from typing import Literal
 
 import msgspec
 
+# As people know them from cloud-init.
+StatusWord = Literal["not started", "running", "done", "error", "disabled"]
 ProcessState = Literal["starting", "ready", "working", "degraded", "waiting", "exited"]
 
 
@@ -14,6 +16,47 @@ class Counters(msgspec.Struct, frozen=True):
     restarts: int = 0
     violations: int = 0
     refused: int = 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Where provisioning stands. `detail` is what is being done, or what came of it; `since` wall time in seconds since
+    1970, of the last change of `status`.
+
+    `error` names the OVF element or the option, and what was expected; empty unless `status` is error. `changed`:
+    whether a failure left anything changed on the machine, None where that is no question. `next` is what happens by
+    itself. `troubles` tell what a provisioned VM still lacks. `agent` is who provisions, "nobody" if nobody does."""
+
+    status: StatusWord = "not started"
+    detail: str = ""
+    since: float = 0.0
+    error: str = ""
+    changed: bool | None = None
+    next: str = ""
+    ready: bool = False
+    troubles: tuple[str, ...] = ()
+    agent: str = "agent-supervisor"
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in {"done", "error", "disabled"}
+
+    @property
+    def sentence(self) -> str:
+        """All that matters in one line."""
+        detail = self.detail if self.detail != self.status else ""
+        told = detail if self.changed is None else with_consequence(detail, changed=self.changed)
+        return "; ".join(text for text in (self.status, told, self.next) if text)
+
+
+def changes_sentence(*, changed: bool) -> str:
+    """What a failure left behind, for people."""
+    return "what was changed so far stays" if changed else "nothing was changed"
+
+
+def with_consequence(problem: str, *, changed: bool) -> str:
+    """`problem`, and what it left behind, unless it says so itself."""
+    sentence = changes_sentence(changed=changed)
+    return problem if problem.endswith(sentence) else f"{problem}; {sentence}"
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -31,6 +74,7 @@ class Overview(msgspec.Struct, frozen=True):
     started: float
     missing: tuple[str, ...] = ()
     counters: Counters = Counters()
+    status: Status = Status()
 
 
 class ProcessRow(msgspec.Struct, frozen=True):

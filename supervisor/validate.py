@@ -47,8 +47,8 @@ ORDER: tuple[type[Message], ...] = (
     StoreCustomData,
     LockRootPassword,
 )
-# nobody, and what lies above it: no uid of a person on any system that has 16-bit ids in use.
-NOBODY = 65534
+# No uids of a person: nobody by the kernel's and the distributions' count, and -1.
+NOBODIES = frozenset({65534, 65535, 0xFFFFFFFE, 0xFFFFFFFF})
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 NO_USERS = frozenset({"root", "ALL", "Defaults", "User_Alias", "Runas_Alias", "Host_Alias", "Cmnd_Alias", "Cmd_Alias"})
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -76,7 +76,7 @@ class Grounds(msgspec.Struct, frozen=True):
     def is_system_account(self) -> bool:
         """Whether the account is there and belongs to the system, not to a person."""
         account = self.account
-        return account.exists and (account.uid < account.uid_min or account.uid >= NOBODY)
+        return account.exists and (account.uid < account.uid_min or account.uid in NOBODIES)
 
     @property
     def is_a_daemons(self) -> bool:
@@ -202,7 +202,7 @@ def _sshd(proposal: ConfigureSshd, grounds: Grounds) -> str | None:
 
 
 def _keys(proposal: PlaceKeys, grounds: Grounds) -> str | None:
-    if proposal.home != grounds.home:
+    if proposal.home != grounds.home or not posixpath.normpath(proposal.home).strip("/."):
         return "not the account's home"
     if not PATH.fullmatch(proposal.path) or {".", ".."} & set(proposal.path.split("/")):
         return "not a path below the home"

@@ -35,7 +35,8 @@ PS = Verb(1, "ps", "read", False)
 RUNNING_VERSION = Verb(2, "version", "read", False)
 STOP_WORKER = Verb(3, "stop-worker", "control", True)
 RESTART = Verb(4, "restart", "control", True)
-VERBS = (PS, RUNNING_VERSION, STOP_WORKER, RESTART)
+STATUS = Verb(5, "status", "read", False)
+VERBS = (PS, RUNNING_VERSION, STOP_WORKER, RESTART, STATUS)
 
 
 class Answer(msgspec.Struct, frozen=True):

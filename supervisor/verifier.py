@@ -15,7 +15,7 @@ from ipc.errors import ChannelClosed
 from ipc.messages import Verification, VerifyWorker, WorkerReady
 from ipc.provided import Main, Provided
 from policy.profile import Profile
-from supervisor.kernel_view import GONE, credential_mismatches, read, status_fields
+from supervisor.kernel_view import GONE, credential_mismatches, due_filters, read, status_fields
 
 NAMESPACE_FILES = {
     "mount": "mnt",
@@ -67,7 +67,7 @@ def verify(request: VerifyWorker, profile: Profile, pidfd: int) -> Verification:
 
 def _thread(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
     """Credentials, capabilities, filters and namespaces of one thread."""
-    found = credential_mismatches(status_fields(read(f"{folder}/status")), request.uid, profile)
+    found = credential_mismatches(status_fields(read(f"{folder}/status")), request.uid, profile, due_filters())
     wanted = set(profile.namespaces.new) - {"user" for name in request.missing if name == "user-namespace"}
     for name, file in NAMESPACE_FILES.items():
         own = os.readlink(f"{folder}/ns/{file}") != os.readlink(f"/proc/{os.getppid()}/ns/{file}")
@@ -85,6 +85,8 @@ def _process(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
     found += _cgroups(read(f"{folder}/cgroup"), profile.kind, request.missing)
     if profile.view == "own":
         found += _view(folder, profile)
+    if profile.hidden:
+        found += _covers(folder, profile)
     return found
 
 
@@ -116,6 +118,13 @@ def _cgroups(text: str, kind: str, missing: tuple[str, ...]) -> list[str]:
         if absence not in missing and f"/{kind}." not in path:
             found.append(f"not in a cgroup of its own for {controller}")
     return found
+
+
+def _covers(folder: str, profile: Profile) -> list[str]:
+    """Every folder that is to be hidden, and is there, has something laid over it."""
+    points = {line.split()[4] for line in read(f"{folder}/mountinfo").splitlines()}
+    there = [path for path in profile.hidden if os.path.isdir(f"/proc/{os.getppid()}/root{path}")]
+    return [f"{path} is not covered" for path in there if path not in points]
 
 
 def _view(folder: str, profile: Profile) -> list[str]:

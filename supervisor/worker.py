@@ -63,6 +63,7 @@ class Worker:
         self.pid = 0
         self.pidfd = -1
         self.missing = 0
+        self.deadline_s = profile.lifetime.deadline_s
         self.state: WorkerState = "starting"
         self.since = loop.clock.monotonic()
         self.started: Promise[Event] = Promise()

@@ -15,6 +15,7 @@ from ipc.messages import CommitFailed, InputRefused, Message, WorkerReady
 
 EXIT_BUG = 70
 TEXT_LIMIT = 1000
+PATHS_LIMIT = 16
 
 Answer = Message | tuple[Message, tuple[int, ...]]
 Handler = Callable[..., Iterable[Answer]]
@@ -56,4 +57,4 @@ def _answer(channel: Channel, handler: Handler, request: Message, descriptors: t
     except MalformedMessage as error:
         channel.send(InputRefused("answer", f"too large to hand over: {error}"[:TEXT_LIMIT]))
     except CommitError as error:
-        channel.send(CommitFailed(error.problem[:TEXT_LIMIT], error.changed))
+        channel.send(CommitFailed(error.problem[:TEXT_LIMIT], error.changed, error.paths[:PATHS_LIMIT]))

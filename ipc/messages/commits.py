@@ -36,6 +36,21 @@ class InstallHostKeys(Message, frozen=True):
     ssh_dir: Short
 
 
+class ReadHostKeys(Message, frozen=True):
+    """Answer with the public halves of the host keys in `ssh_dir`; nothing is changed."""
+
+    ssh_dir: Short
+
+
+class HostKey(Message, frozen=True):
+    """The public half of an SSH host key. `sha256` is the fingerprint in base64, `public` the line of its .pub file."""
+
+    algorithm: Annotated[str, msgspec.Meta(pattern="^(rsa|dsa|ecdsa|ed25519)$")]
+    bits: Annotated[int, msgspec.Meta(ge=1)]
+    sha256: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9+/]{43}$")]
+    public: Annotated[str, msgspec.Meta(max_length=4096)]
+
+
 class CommitPaths(Message, frozen=True):
     """Where the system keeps what account committers edit: from the configuration, never from a worker."""
 
@@ -52,11 +67,16 @@ class CommitHostName(Message, frozen=True):
 
 
 class CommitAccount(Message, frozen=True):
-    """To the account committer: run useradd, then compare passwd, group, shadow with the proposal."""
+    """To the account committer: run useradd, then compare passwd, group, shadow with the proposal.
+
+    `comment` is the GECOS field; `expires` a day, YYYY-MM-DD, from which on nobody can log in;
+    empty: none. The committer judges both before anything is run."""
 
     user_name: Name
     home: Short
     uid_min: int
+    comment: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    expires: Annotated[str, msgspec.Meta(max_length=10)] = ""
 
 
 class CommitPassword(Message, frozen=True):
@@ -98,21 +118,54 @@ class CommitKeys(Message, frozen=True):
     ]
 
 
+class CommitLabels(Message, frozen=True):
+    """To the labels committer: the labels that the system's own policy has for these paths (SELinux).
+
+    `paths` that are not there are passed over. A folder in `homes` stands for itself and for what a home is given."""
+
+    paths: Annotated[tuple[Short, ...], msgspec.Meta(max_length=512)]
+    homes: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] = ()
+
+
 class CommitRootLock(Message, frozen=True):
     """To the root-lock committer: root's field in the shadow file becomes unusable."""
 
     paths: CommitPaths
 
 
+class CommitCustomData(Message, frozen=True):
+    """To a custom-data committer: run the program at `path` (absolute), once in this machine's life, and hear it out.
+
+    `with_shell`: by /bin/sh, for it names no interpreter. It is ended after `timeout_s`. `hidden` are our own folders,
+    which it is not to see. One descriptor: the record of how far the one run has come, open for reading and writing."""
+
+    path: Short
+    with_shell: bool
+    timeout_s: Annotated[int, msgspec.Meta(ge=1, le=86400)]
+    hidden: Annotated[tuple[Short, ...], msgspec.Meta(max_length=8)]
+
+
+class ClearFormerVm(Message, frozen=True):
+    """To the former-vm committer: remove what the VM that this disk was in before left outside our own folders.
+
+    `vm` is what this VM is called; each VM's clean-up is an order of its own."""
+
+    vm: Name
+
+
 class Committed(Message, frozen=True):
-    """Committer to supervisor: done and compared. `fact` is one line for the log, such as a key's fingerprint."""
+    """Committer to supervisor: done and compared. `fact` is one line for the log; `host_keys` by theirs."""
 
     changes: Annotated[tuple[FileChange, ...], msgspec.Meta(max_length=64)]
     fact: Short = ""
+    host_keys: Annotated[tuple[HostKey, ...], msgspec.Meta(max_length=8)] = ()
 
 
 class CommitFailed(Message, frozen=True):
-    """Committer to supervisor: `problem` for the log and the host; `changed` tells whether something was written."""
+    """Committer to supervisor: `problem` for the log and the host; `changed` tells whether something was written.
+
+    `paths` are the first of those that are known to have been, beside what the problem itself names."""
 
     problem: Short
     changed: bool
+    paths: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] = ()

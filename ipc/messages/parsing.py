@@ -18,6 +18,10 @@ class ParseMedium(Message, frozen=True):
     size_bytes: int
 
 
+class ParseOvf(Message, frozen=True):
+    """Parse an ovf-env.xml that cloud-init left on disk. One descriptor: a sealed memfd."""
+
+
 class ParseGoalState(Message, frozen=True):
     """Parse a GoalState document. One descriptor: a sealed memfd."""
 

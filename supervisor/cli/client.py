@@ -10,6 +10,8 @@ from supervisor.layout import Layout
 from supervisor.verbs import MAX_ANSWER_BYTES, Answer, Verb, pack
 
 PATIENCE_S = 5.0
+# No socket, or one that a killed agent left behind.
+NOT_RUNNING = (FileNotFoundError, ConnectionRefusedError)
 
 
 def add_socket_option(parser: argparse.ArgumentParser) -> None:
@@ -41,3 +43,12 @@ def ask(path: str, verb: Verb, argument: str = "") -> Answer:
     if answer.status != "ok":
         raise ValueError(answer.text)
     return answer
+
+
+def why_silent(error: OSError | ValueError) -> str:
+    """What an error of `ask` means, for people."""
+    if isinstance(error, NOT_RUNNING):
+        return "the agent is not running"
+    if isinstance(error, PermissionError):
+        return "no permission to ask the agent: be root or in the group of Control.Group"
+    return f"the agent gave no usable answer: {error}"

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from supervisor.cli import help as help_command
-from supervisor.cli import ps, version
+from supervisor.cli import ps, status, version
+from supervisor.cli.client import NOT_RUNNING, why_silent
 from supervisor.layout import Layout
 
 EXIT_FAILED = 1
@@ -17,7 +18,7 @@ EXIT_NO_PERMISSION = 4
 
 EPILOG = """\
 exit status: 0 all went well; 1 the agent gave no usable answer; 2 wrong usage; 3 the agent is not running;
-4 no permission to ask it
+4 no permission to ask it. Those of status tell more: see its help
 """
 
 
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="be the agent, in the foreground (what systemd starts)")
     run.add_argument("--config", metavar="FILE", default=Layout().config, help="settings (default: %(default)s)")
     ps.configure(commands.add_parser("ps", help="show the agent's processes, their state and their privileges"))
+    status.configure(commands.add_parser("status", help="tell where provisioning stands, and wait for it if asked to"))
     version.configure(commands.add_parser("version", help="show the version, and that of the running agent"))
     help_command.configure(commands.add_parser("help", help="show this, or the help of one command"), top)
     return top
@@ -45,12 +47,12 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     try:
         status: int = options.carry_out(options)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return _complain("the agent is not running", EXIT_NOT_RUNNING)
-    except PermissionError:
-        return _complain("no permission to ask the agent: be root or in the group of Control.Group", EXIT_NO_PERMISSION)
+    except NOT_RUNNING as error:
+        return _complain(why_silent(error), EXIT_NOT_RUNNING)
+    except PermissionError as error:
+        return _complain(why_silent(error), EXIT_NO_PERMISSION)
     except (OSError, ValueError) as error:
-        return _complain(f"the agent gave no usable answer: {error}", EXIT_FAILED)
+        return _complain(why_silent(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return status

@@ -10,7 +10,7 @@ import time
 import msgspec
 
 from supervisor.cli import table
-from supervisor.cli.client import add_socket_option, ask
+from supervisor.cli.client import add_socket_option, ask, why_silent
 from supervisor.cli.measure import Usage, usage
 from supervisor.status import Snapshot
 from supervisor.verbs import PS
@@ -58,20 +58,22 @@ def carry_out(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace, seen: _Seen | None, *, on_screen: bool) -> None:
+    silence = ""
     while True:
         if on_screen:
-            _draw(seen)
+            _draw(seen, silence)
         elif seen is not None:
             _print(seen, as_json=options.json)
             sys.stdout.write("" if options.json else "\n")
         else:
-            print("agent-supervisor: no answer", file=sys.stderr)
+            print(f"agent-supervisor: {silence}", file=sys.stderr)
         sys.stdout.flush()
         time.sleep(REDRAW_S)
         try:
             seen = _look(options.socket)
-        except (OSError, ValueError):
-            seen = None  # it may be starting again: that is what watching is for
+        except (OSError, ValueError) as error:
+            # It may be starting again: that is what watching is for.
+            seen, silence = None, why_silent(error)
 
 
 def _look(path: str) -> _Seen:
@@ -88,11 +90,11 @@ def _print(seen: _Seen, *, as_json: bool) -> None:
         print("\n".join(table.lines(seen.snapshot, seen.usages, width, cut=seen.cut)))
 
 
-def _draw(seen: _Seen | None) -> None:
+def _draw(seen: _Seen | None, silence: str) -> None:
     """One whole picture in one write over the last one: nothing is wiped that is not at once written again."""
     width, height = shutil.get_terminal_size((120, 24))
     if seen is None:
-        shown = ["no answer from the agent; trying again"]
+        shown = [f"{silence}; trying again"]
     else:
         shown = table.lines(seen.snapshot, seen.usages, width, cut=seen.cut)
     picture = f"{END_OF_LINE}\n".join(line[:width] for line in shown[: height - 1])

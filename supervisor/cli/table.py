@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns how `ps` looks: a snapshot and measurements in, lines of text for a terminal out. Pure."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from supervisor.cli.measure import Usage
+from supervisor.cli.printable import printable
 from supervisor.status import Overview, ProcessRow, Snapshot
 
 NARROWEST = 80
@@ -30,9 +32,9 @@ LONGEST_CELL = 34
 def lines(snapshot: Snapshot, usages: Mapping[int, Usage], width: int, *, cut: bool = False) -> list[str]:
     """What to print, each line at most `width` (at least 80) columns wide. `usages` goes by pid."""
     width = max(width, NARROWEST)
-    text = [*_head(snapshot.overview), ""]
+    text = [*(part for line in _head(snapshot.overview) for part in _wrapped(line, width)), ""]
     text += _table([_cells(row, usages.get(row.pid, Usage())) for row in snapshot.processes], width)
-    exits = [f"{_clean(row.name)}: last exit: {_clean(row.last_exit)}" for row in snapshot.processes if row.last_exit]
+    exits = [printable(f"{row.name}: last exit: {row.last_exit}") for row in snapshot.processes if row.last_exit]
     text += ["", *exits] if exits else []
     text += ["", "The list is longer than one answer may be; the rest is left out."] if cut else []
     return [line[:width].rstrip() for line in text]
@@ -55,12 +57,17 @@ def _head(overview: Overview) -> list[str]:
     missing = f" (without {', '.join(overview.missing)})" if overview.missing else ""
     counters = overview.counters
     return [
-        _clean(f"agent-supervisor {overview.version}, phase {overview.phase}, up {duration(overview.uptime_s)}"),
-        _clean(f"provisioning: {overview.provisioning}"),
-        _clean(f"host: {overview.host}; goal state: {overview.incarnation or 'none yet'}"),
-        _clean(f"confinement: {overview.confinement}{missing}"),
+        printable(f"agent-supervisor {overview.version}, phase {overview.phase}, up {duration(overview.uptime_s)}"),
+        printable(f"provisioning: {overview.status.sentence}"),
+        printable(f"host: {overview.host}; goal state: {overview.incarnation or 'none yet'}"),
+        printable(f"confinement: {overview.confinement}{missing}"),
         f"restarts {counters.restarts}, violations {counters.violations}, refused {counters.refused}",
     ]
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """All of a sentence: a failure's reason is not cut off where the terminal ends."""
+    return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _cells(row: ProcessRow, usage: Usage) -> list[str]:
@@ -78,7 +85,7 @@ def _cells(row: ProcessRow, usage: Usage) -> list[str]:
         row.level or "-",
         _few(row.capabilities),
     ]
-    return [_clean(cell)[:LONGEST_CELL] for cell in cells]
+    return [printable(cell)[:LONGEST_CELL] for cell in cells]
 
 
 def _table(rows: Sequence[list[str]], width: int) -> list[str]:
@@ -99,8 +106,3 @@ def _few(capabilities: Sequence[str]) -> str:
 
 def _mib(size: int | None) -> str:
     return "-" if size is None else f"{size / (1 << 20):.1f}M"
-
-
-def _clean(text: str) -> str:
-    """Printable characters only: what a worker may have had a say in must not steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -58,6 +58,7 @@ def confine(child: Confinement) -> None:
             # The folders of the view are for the worker's uid to walk through.
             os.umask(0o022)
             mounts.pivot_into_view(profile.paths, child.channel_folder)
+        mounts.cover(profile.hidden)
         step = "resource limits"
         os.umask(0o077)
         rlimits.lower(profile.limits)

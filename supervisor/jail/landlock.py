@@ -25,6 +25,7 @@ RIGHTS = {
     "ro": _READ,
     "rx": _READ | EXECUTE,
     "rw": _READ | _WRITE,
+    "remove": READ_DIR | REMOVE_DIR | REMOVE_FILE,
     "tools": _READ | EXECUTE | _WRITE | MAKE_FIFO | IOCTL_DEV,
     # Connecting to a socket takes no right of Landlock's; the folder need not even be listed.
     "channel": 0,

@@ -23,9 +23,16 @@ _FLAGS = {"ro": _RDONLY | _NOEXEC, "rx": _RDONLY, "rw": _NOEXEC, "tools": 0, "ch
 _STATVFS_RELATIME = 4096
 
 
-def make_private() -> None:
-    """No mount event goes out of this mount namespace or comes into it."""
-    syscalls.mount(None, "/", None, _REC | _PRIVATE)
+def make_private(point: str = "/", *, below: bool = True) -> None:
+    """No mount event goes out of the mount at `point`, nor of those `below` it, or comes into them."""
+    syscalls.mount(None, point, None, _PRIVATE | (_REC if below else 0))
+
+
+def cover(paths: Sequence[str]) -> None:
+    """Lay an empty folder, closed to everybody, over each of `paths` that is there, in the caller's mount namespace."""
+    for path in paths:
+        if os.path.isdir(path):
+            syscalls.mount("tmpfs", path, "tmpfs", _BARE | _RDONLY, "mode=0,size=4k,nr_inodes=1")
 
 
 def pivot_into_view(grants: Sequence[PathGrant], channel_folder: str) -> tuple[str, ...]:

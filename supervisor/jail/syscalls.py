@@ -17,6 +17,7 @@ _X86_64 = {
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
     "mount": 165,
+    "move_mount": 429,
     "openat2": 437,
     "pivot_root": 155,
     "prctl": 157,
@@ -33,6 +34,7 @@ _AARCH64 = {
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
     "mount": 40,
+    "move_mount": 429,
     "openat2": 437,
     "pivot_root": 41,
     "prctl": 167,
@@ -50,6 +52,8 @@ _CLONE_INTO_CGROUP = 0x200000000
 _CLONE_CHILD_SETTID = 0x01000000
 _CLONE_CHILD_CLEARTID = 0x00200000
 _SIGCHLD = 17
+_AT_FDCWD = -100
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_SET_GROUP = 0x4, 0x100
 
 # PyDLL keeps the interpreter's lock over a call: fork_into needs that, and the others take microseconds.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -86,6 +90,13 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, options
 def unmount(target: str, flags: int) -> None:
     """Unmount; `flags` are MNT_* bits."""
     _call("umount2", _text(target), flags)
+
+
+def share_as(mount_point: int, path: str) -> None:
+    """Give the private mount at `path` the mount events of the mount whose root is the descriptor `mount_point`.
+
+    MOVE_MOUNT_SET_GROUP, from Linux 5.15 on."""
+    _call("move_mount", mount_point, b"", _AT_FDCWD, _text(path), _MOVE_MOUNT_SET_GROUP | _MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def pivot_root(new: str, old: str) -> None:

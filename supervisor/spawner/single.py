@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns that only one agent runs on a machine; runs in the spawner, before it starts anything."""
 
+import contextlib
 import fcntl
 import os
 
@@ -19,6 +20,8 @@ def take_the_place(layout: Layout) -> int:
         holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise ConfigError(path, f"another agent is running, process {holder}") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    # The place is held by the lock; the number is for whoever comes second, and a full disk is no reason to go.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor

@@ -4,7 +4,7 @@
 Runs in the supervisor. It returns documents as bytes and must never look into one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -12,7 +12,7 @@ from ipc.errors import ConfigError, HostError, HostRefused, HostUnreachable, Res
 from supervisor.loop import Loop, Promise
 from supervisor.wire.connection import Answer, Connection, Limits
 from supervisor.wire.endpoint import is_unicast
-from supervisor.wire.report import RoleIds, State, health
+from supervisor.wire.report import RoleIds, State, health, role_properties
 from supervisor.wire.requests import Catalogue, Request
 from supervisor.wire.retry import Progress, RetryPolicy, Verdict, judge, next_delay_s
 
@@ -97,6 +97,11 @@ class WireServer:
         report = health(ids, state, substatus, description)
         await self._ask(self._catalogue.health(report), self._patience.reports)
 
+    async def report_role_properties(self, ids: RoleIds, properties: Mapping[str, str]) -> None:
+        """Tell the platform what this VM's role has (request 9); returns when the host has accepted it."""
+        report = role_properties(ids, properties)
+        await self._ask(self._catalogue.role_properties(report), self._patience.questions)
+
     def close(self) -> None:
         """Give up everything that waits for the host, now and later: it fails with HostUnreachable."""
         self._closed = True
@@ -145,7 +150,7 @@ class WireServer:
         except HostUnreachable as error:
             self._last_error = str(error)
             return error
-        match judge(answer.status, answer.body):
+        match judge(answer.status, answer.body, request.accepted):
             case Verdict.ACCEPTED:
                 self._last_answer_at = self._loop.clock.monotonic()
                 return answer.body

@@ -49,9 +49,9 @@ class Progress(msgspec.Struct, frozen=True):
         return Progress(self.attempts + 1, self.throttled or status in THROTTLED)
 
 
-def judge(status: int, body: bytes) -> Verdict:
+def judge(status: int, body: bytes, accepted: frozenset[int] = OK) -> Verdict:
     """The meaning of a complete answer. Redirects, 204 and 304 are refusals: nothing here asks for them."""
-    if status in OK:
+    if status in accepted:
         return Verdict.ACCEPTED
     if status in RETRIED:
         return Verdict.TRY_AGAIN

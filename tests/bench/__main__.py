@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from tests.bench import boot, idle, messages, workers
+from tests.bench import boot, idle, kill, messages, workers
 from tests.bench.samples import Row, in_unit, timed
 from tests.bench.table import broken, table
 from tests.fabric.lab import PROJECT
@@ -22,6 +22,7 @@ MEASUREMENTS: dict[str, tuple[Measurement, int]] = {
     "messages": (messages.measure, 2000),
     "workers": (workers.measure, 40),
     "boot": (boot.measure, 7),
+    "kill": (kill.measure, 5),
     "idle": (idle.measure, 20),
 }
 WITHOUT_ROOT = ("messages",)

@@ -19,6 +19,8 @@ from ipc.secret import Secret
 PATTERNS = {
     "reader": st.sampled_from(["udf", "iso"]),
     "key_type": st.sampled_from(["rsa", "ecdsa", "ed25519", "auto", "dsa"]),
+    "algorithm": st.sampled_from(["rsa", "ecdsa", "ed25519", "dsa"]),
+    "sha256": st.sampled_from(["A" * 43, "a0+/" * 10 + "Zz9"]),
     "password_crypt_id": st.sampled_from(["1", "2a", "5", "6"]),
 }
 
@@ -47,7 +49,8 @@ def _values(hint: Any, name: str) -> st.SearchStrategy[Any]:
 def _bounded(hint: Any) -> st.SearchStrategy[Any]:
     base, meta = typing.get_args(hint)[:2]
     if base is str:
-        return st.text(st.characters(codec="utf-8"), min_size=meta.min_length or 0, max_size=40)
+        most = min(meta.max_length or 40, 40)
+        return st.text(st.characters(codec="utf-8"), min_size=meta.min_length or 0, max_size=most)
     if base is int:
         return st.integers(0 if meta.ge is None else meta.ge, 2**40 if meta.le is None else meta.le)
     return _values(base, "")

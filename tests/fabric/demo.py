@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the demo: a VM's first boot, for real, in a lab over this machine; then every process killed once.
 
-`python -m tests.fabric.demo [--shell]`, as root. It checks by itself all that it tells, and that the machine is as it
-was; its exit status is 0 only if all of that is right.
+`python -m tests.fabric.demo [--shell] [--agent WORD]`, as root. With a word for Provisioning.Agent, another start takes
+the place of the kills. It checks by itself all that it tells, and that the machine is as it was; its exit status is 0
+only if all of that is right.
 """
 
 import argparse
@@ -11,14 +12,15 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 
-from tests.fabric import demo_kills
+from tests.fabric import demo_kills, demo_modes
+from tests.fabric.demo_modes import Mode
 from tests.fabric.host_state import HostState, snapshot
 from tests.fabric.lab import PROJECT, Lab
-from tests.fabric.outcome import judge
 from tests.fabric.page import Page
-from tests.fabric.scene import AGENT, AGENT_LOG, Scene, Wanted, image_files
+from tests.fabric.scene import AGENT, AGENT_LOG, Scene, Wanted
 from tests.fabric.timeline import Event, Timeline
 from tests.fabric.waiting import WaitedInVain, until
 
@@ -29,7 +31,10 @@ def main() -> int:
     """The whole of it; the exit status."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--shell", action="store_true", help="leave a shell in the lab before it ends")
-    wants_shell = parser.parse_args().shell or bool(os.environ.get("SHELL_INSIDE"))
+    parser.add_argument("--agent", choices=demo_modes.MODES, help="what Provisioning.Agent is in the image")
+    options = parser.parse_args()
+    wants_shell = options.shell or bool(os.environ.get("SHELL_INSIDE"))
+    mode = demo_modes.MODES[options.agent or "waagent"]
     page = Page(sys.stdout)
     if os.geteuid() != 0:
         page.line("the demo makes namespaces and mounts: run it as root")
@@ -38,26 +43,45 @@ def main() -> int:
     before = snapshot()
     page.line(f"{before.count()} facts noted: accounts, /etc, host name, mounts, cgroups, loop devices, network, homes")
     wanted = Wanted()
-    with Lab(image_files(), hostname="localhost") as lab:
-        went_well = first_boot(page, Scene(lab), wanted, wants_shell=wants_shell)
-    page.heading("kill -9 of each process, one VM each")
-    for victim in demo_kills.VICTIMS if went_well else ():
-        demo_kills.kill_one(page, victim, wanted)
-    if not went_well:
-        page.check("kills", False, "not tried, because the first boot went wrong already")
+    with Lab(mode.image(), hostname="localhost") as lab:
+        went_well = first_boot(
+            page, Scene(lab), wanted, mode, wants_shell=wants_shell, is_asked_for=bool(options.agent)
+        )
+        if options.agent and went_well:
+            start_again(page, Scene(lab))
+    if not options.agent:
+        kill_each(page, wanted, went_well=went_well)
     page.heading("This machine after")
     compare(page, before)
     tell_packages(page)
     return page.verdict()
 
 
-def first_boot(page: Page, scene: Scene, wanted: Wanted, *, wants_shell: bool) -> bool:
-    """Boot once, watch, look at what came of it; whether the host got its Ready."""
+def kill_each(page: Page, wanted: Wanted, *, went_well: bool) -> None:
+    """Each process once, in a VM of its own; not if nothing is right anyway."""
+    page.heading("kill -9 of each process, one VM each")
+    for victim in demo_kills.VICTIMS if went_well else ():
+        demo_kills.kill_one(page, victim, wanted)
+    if not went_well:
+        page.check("kills", False, "not tried, because the first boot went wrong already")
+
+
+def start_again(page: Page, scene: Scene) -> None:
+    """What the next start makes of it."""
+    page.heading("Its next start")
+    for check in demo_modes.next_start(scene):
+        page.check(check.what, check.right, check.found)
+
+
+def first_boot(page: Page, scene: Scene, wanted: Wanted, mode: Mode, *, wants_shell: bool, is_asked_for: bool) -> bool:
+    """Boot once, watch, look at what came of it; whether the host got its Ready. `is_asked_for`: the mode was named."""
     image = wanted.medium("udf")
+    mode.prepare(scene.lab)
     page.heading("A VM with an emulated Azure host at 168.63.129.16")
     page.line(
         f"an overlay over / and namespaces of its own (mount, pid, net, uts, ipc, cgroup), process {scene.lab.init_pid}"
     )
+    page.line(f"Provisioning.Agent is {mode.agent}")
     page.line(f"DVD: pure UDF, {len(image) // 1024} KiB, account {wanted.user}, host name {wanted.host_name}")
     scene.start_host()
     scene.insert(image)
@@ -67,8 +91,11 @@ def first_boot(page: Page, scene: Scene, wanted: Wanted, *, wants_shell: bool) -
     def tell(event: Event) -> None:
         page.line(f"{event.after_s:8.3f}  {event.what if event.is_fact else '. ' + event.what}")
 
-    timeline = Timeline(scene, wanted, tell)
+    timeline = Timeline(scene, mode.facts(scene, wanted), tell)
+    others = threading.Thread(target=mode.beside, args=(scene, wanted, page.line), daemon=True)
+    others.start()
     ready = timeline.watch(lambda: scene.is_decided() or agent.poll() is not None, READY_WITHIN_S)
+    others.join(READY_WITHIN_S)
     page.line(f"          . {timeline.verifications} verifiers seen, one before each worker got its work")
     ready = ready and scene.is_ready()
     page.check(f"Ready within {READY_WITHIN_S:g} s", ready, "" if ready else f"its log:\n{scene.log()}")
@@ -77,12 +104,12 @@ def first_boot(page: Page, scene: Scene, wanted: Wanted, *, wants_shell: bool) -
     page.text(shown.stdout + shown.stderr)
     page.check("ps answers", shown.returncode == 0, f"status {shown.returncode}")
     page.heading("What the VM is like now, looked at from outside")
-    for check in judge(scene, wanted):
+    for check in mode.judge_all(scene, wanted) if is_asked_for else mode.judge(scene, wanted):
         page.check(check.what, check.right, check.found)
     page.heading("What was changed in the overlay")
     for change in scene.lab.changed():
-        mode, owner = (stat.filemode(change.mode), f"{change.uid}:{change.gid}") if change.mode else ("", "")
-        page.line(f"{change.kind:8}  {mode:10}  {owner:11}  {change.path}")
+        bits, owner = (stat.filemode(change.mode), f"{change.uid}:{change.gid}") if change.mode else ("", "")
+        page.line(f"{change.kind:8}  {bits:10}  {owner:11}  {change.path}")
     if wants_shell:
         leave_shell(page, scene.lab)
     end(page, scene, agent)

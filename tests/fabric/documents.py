@@ -10,13 +10,24 @@ from urllib.parse import quote
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
+from tests.fabric.wire_book import Refusal, Trial
+
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
 HEALTH_ROOT = {
     "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
     "xmlns:xsd": "http://www.w3.org/2001/XMLSchema",
 }
+# Route -> the element of the goal state that holds its address.
+PARTS = {
+    "hostingenvironment": "HostingEnvironmentConfig",
+    "sharedconfig": "SharedConfig",
+    "extensionsconfig": "ExtensionsConfig",
+    "fullconfig": "FullConfig",
+    "certificates": "Certificates",
+}
 DESCRIPTION_LIMIT_BYTES = 4096
 SUB_STATES = ("Provisioning", "ProvisioningFailed")
+THUMBPRINT = "CertificateThumbprint"
 
 
 def _new_id() -> str:
@@ -70,26 +81,31 @@ class GoalState:
             )
         )
 
+    def targets(self) -> dict[str, str]:
+        """The paths, with their queries, of the parts that this goal state names, by the name of their route."""
+        instance = quote(self.instance_id, safe="").replace("-", "%2D").replace("_", "%5F")
+        place = f"/machine/{self.deployment_id}/{instance}?comp="
+        kinds = {
+            "hostingenvironment": "config&type=hostingEnvironmentConfig",
+            "sharedconfig": "config&type=sharedConfig",
+            "extensionsconfig": "config&type=extensionsConfig",
+            "fullconfig": "config&type=fullConfig",
+            "certificates": "certificates",
+        }
+        if not self.extensions:
+            del kinds["extensionsconfig"]
+        return {name: f"{place}{kind}&incarnation={self.incarnation}" for name, kind in kinds.items()}
+
     def _role_instance(self) -> str:
-        addresses = [("HostingEnvironmentConfig", self._config_url("hostingEnvironmentConfig"))]
-        addresses.append(("SharedConfig", self._config_url("sharedConfig")))
-        if self.extensions:
-            addresses.append(("ExtensionsConfig", self._config_url("extensionsConfig")))
-        addresses.append(("FullConfig", self._config_url("fullConfig")))
-        addresses.append(("Certificates", self._url("comp=certificates")))
-        configuration = "".join(f"<{name}>{escape(url)}</{name}>" for name, url in addresses)
+        configuration = "".join(
+            f"<{PARTS[name]}>{escape(f'http://{self.endpoint}{target}')}</{PARTS[name]}>"
+            for name, target in self.targets().items()
+        )
         name = f"{self.deployment_id}.{self.incarnation}.{self.deployment_id}.{self.incarnation}._MachineRole.1.xml"
         return (
             f"<RoleInstance><InstanceId>{escape(self.instance_id)}</InstanceId><State>Started</State>"
             f"<Configuration>{configuration}<ConfigName>{escape(name)}</ConfigName></Configuration></RoleInstance>"
         )
-
-    def _config_url(self, kind: str) -> str:
-        return self._url(f"comp=config&type={kind}")
-
-    def _url(self, query: str) -> str:
-        instance = quote(self.instance_id, safe="").replace("-", "%2D").replace("_", "%5F")
-        return f"http://{self.endpoint}/machine/{self.deployment_id}/{instance}?{query}&incarnation={self.incarnation}"
 
 
 def versions_xml(preferred: str, supported: tuple[str, ...]) -> str:
@@ -129,24 +145,30 @@ class Health:
 
 @dataclass(frozen=True)
 class RoleProperties:
-    """The role properties report (wire-protocol.md 10): `properties` are pairs of name and value."""
+    """The role properties report (wire-protocol.md 10): the host key's fingerprint, without colons."""
 
     container_id: str
     instance_id: str
-    properties: tuple[tuple[str, str], ...]
+    thumbprint: str
+
+    def xml(self) -> str:
+        """The report as the reference agent has it; also for clients in tests."""
+        return (
+            f"{DECLARATION}<RoleProperties><Container><ContainerId>{escape(self.container_id)}</ContainerId>"
+            f"<RoleInstances><RoleInstance><Id>{escape(self.instance_id)}</Id><Properties>"
+            f'<Property name="{THUMBPRINT}" value="{escape(self.thumbprint)}" />'
+            "</Properties></RoleInstance></RoleInstances></Container></RoleProperties>"
+        )
 
 
-class WrongDocument(ValueError):
-    """A document that the host refuses; the text says which element and why."""
-
-
-def read_health(body: bytes) -> Health:
-    """The health report in `body`. Raises WrongDocument for anything but the exact form of wire-protocol.md 9.
+def read_health(body: bytes, trial: Trial | None = None) -> Health:
+    """The health report in `body`. Raises Refusal for anything but the exact form of wire-protocol.md 9.
 
     The limit on Description counts the UTF-8 bytes of the text itself, after its escapes are resolved."""
-    root = _tree(body)
-    if root.name != "Health" or root.attributes != HEALTH_ROOT:
-        raise WrongDocument("the root is not Health with exactly the xsi and xsd namespace declarations")
+    trial = trial or Trial()
+    root = _tree(body, trial)
+    right = root.name == "Health" and root.attributes == HEALTH_ROOT
+    trial.demand("health-root", right, "the root is not Health with exactly the xsi and xsd namespace declarations")
     incarnation, container = root.exactly("GoalStateIncarnation", "Container")
     container_id, roles = container.exactly("ContainerId", "RoleInstanceList")
     (role,) = roles.exactly("Role")
@@ -158,46 +180,47 @@ def read_health(body: bytes) -> Health:
     else:
         (state,) = health.exactly("State")
     report = Health(incarnation.content(), container_id.content(), instance_id.content(), state.content(), *details)
-    _check_state(report, detailed=bool(details))
+    _check_state(report, trial, detailed=bool(details))
     return report
 
 
-def _check_state(report: Health, *, detailed: bool) -> None:
-    match report.state, detailed:
-        case "Ready", False:
-            return
-        case "Ready", True:
-            raise WrongDocument("Ready comes without Details")
-        case "NotReady", False:
-            raise WrongDocument("NotReady needs Details")
-        case "NotReady", True:
-            pass
-        case _:
-            raise WrongDocument(f"State {report.state[:40]!r} is neither Ready nor NotReady")
-    if report.sub_status not in SUB_STATES:
-        raise WrongDocument(f"SubStatus {report.sub_status[:40]!r} is none of {', '.join(SUB_STATES)}")
-    if not report.description.strip():
-        raise WrongDocument("Description is empty")
+def _check_state(report: Health, trial: Trial, *, detailed: bool) -> None:
+    known = report.state in {"Ready", "NotReady"}
+    trial.demand("health-state", known, f"State {report.state[:40]!r} is neither Ready nor NotReady")
+    wants = report.state == "NotReady"
+    why = "NotReady needs Details" if wants else "Ready comes without Details"
+    trial.demand("health-details", detailed == wants, why)
+    if not detailed:
+        return
+    named = report.sub_status in SUB_STATES
+    why = f"SubStatus {report.sub_status[:40]!r} is none of {', '.join(SUB_STATES)}"
+    trial.demand("health-sub-status", named, why)
+    trial.demand("health-description", bool(report.description.strip()), "Description is empty")
     size = len(report.description.encode())
-    if size > DESCRIPTION_LIMIT_BYTES:
-        raise WrongDocument(f"Description of {size} bytes is over the limit of {DESCRIPTION_LIMIT_BYTES}")
+    fits = size <= DESCRIPTION_LIMIT_BYTES
+    why = f"Description of {size} bytes is over the limit of {DESCRIPTION_LIMIT_BYTES}"
+    trial.demand("health-description-size", fits, why)
 
 
-def read_role_properties(body: bytes) -> RoleProperties:
-    """The role properties in `body`. Raises WrongDocument for anything but the form of wire-protocol.md 10."""
-    root = _tree(body)
-    if root.name != "RoleProperties" or root.attributes:
-        raise WrongDocument("the root is not a plain RoleProperties")
+def read_role_properties(body: bytes, trial: Trial | None = None) -> RoleProperties:
+    """The role properties in `body`. Raises Refusal for anything but the exact form of wire-protocol.md 10."""
+    trial = trial or Trial()
+    root = _tree(body, trial)
+    plain = root.name == "RoleProperties" and not root.attributes
+    trial.demand("role-root", plain, "the root is not a plain RoleProperties")
     (container,) = root.exactly("Container")
     container_id, instances = container.exactly("ContainerId", "RoleInstances")
     (instance,) = instances.exactly("RoleInstance")
     instance_id, properties = instance.exactly("Id", "Properties")
-    pairs = []
-    for child in properties.children:
-        if child.name != "Property" or set(child.attributes) != {"name", "value"} or child.children:
-            raise WrongDocument("Properties holds something that is no Property with name and value")
-        pairs.append((child.attributes["name"], child.attributes["value"]))
-    return RoleProperties(container_id.content(), instance_id.content(), tuple(pairs))
+    found = [(child.name, tuple(child.attributes), child.children, child.text) for child in properties.children]
+    right = found == [("Property", ("name", "value"), [], "")] and not properties.text.strip()
+    right = right and properties.children[0].attributes["name"] == THUMBPRINT
+    why = f"Properties holds something else than one Property with the name {THUMBPRINT} and a value"
+    trial.demand("role-property", right, why)
+    thumbprint = properties.children[0].attributes["value"]
+    bare = bool(thumbprint) and not any(sign == ":" or sign.isspace() for sign in thumbprint)
+    trial.demand("role-thumbprint", bare, f"{THUMBPRINT} {thumbprint[:80]!r} is empty or has colons or blanks")
+    return RoleProperties(container_id.content(), instance_id.content(), thumbprint)
 
 
 @dataclass
@@ -206,35 +229,33 @@ class _Node:
 
     name: str
     attributes: dict[str, str]
+    trial: Trial
     text: str = ""
     children: "list[_Node]" = field(default_factory=list)
 
     def exactly(self, *names: str) -> "list[_Node]":
         """The children, which must be these, in this order, with no text between them and no attributes."""
         found = [child.name for child in self.children]
-        if found != list(names):
-            raise WrongDocument(f"{self.name} holds {', '.join(found) or 'no element'} instead of {', '.join(names)}")
-        if self.text.strip():
-            raise WrongDocument(f"{self.name} has text between its elements")
+        why = f"{self.name} holds {', '.join(found) or 'no element'} instead of {', '.join(names)}"
+        self.trial.demand("xml-elements", found == list(names), why)
+        self.trial.demand("xml-no-text", not self.text.strip(), f"{self.name} has text between its elements")
         for child in self.children:
-            if child.attributes:
-                raise WrongDocument(f"{child.name} has attributes")
+            self.trial.demand("xml-no-attributes", not child.attributes, f"{child.name} has attributes")
         return self.children
 
     def content(self) -> str:
         """The text of an element without children."""
-        if self.children:
-            raise WrongDocument(f"{self.name} holds elements instead of text")
+        self.trial.demand("xml-leaf", not self.children, f"{self.name} holds elements instead of text")
         return self.text
 
 
-def _tree(body: bytes) -> _Node:
-    """The root of a well-formed UTF-8 document without DTD. Raises WrongDocument."""
-    top = _Node("", {})
+def _tree(body: bytes, trial: Trial) -> _Node:
+    """The root of a well-formed UTF-8 document without DTD. Raises Refusal."""
+    top = _Node("", {}, trial)
     path = [top]
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        node = _Node(name, attributes)
+        node = _Node(name, attributes, trial)
         path[-1].children.append(node)
         path.append(node)
 
@@ -245,7 +266,7 @@ def _tree(body: bytes) -> _Node:
         path[-1].text += data
 
     def doctype(*_parts: object) -> None:
-        raise WrongDocument("the document has a DTD")
+        raise Refusal("xml-no-dtd", "the document has a DTD")
 
     parser = expat.ParserCreate("utf-8")
     parser.StartElementHandler = start
@@ -255,5 +276,7 @@ def _tree(body: bytes) -> _Node:
     try:
         parser.Parse(body, True)
     except expat.ExpatError as error:
-        raise WrongDocument(f"the body is not well-formed XML: {error}") from None
+        raise Refusal("xml", f"the body is not well-formed XML: {error}") from None
+    for rule in ("xml", "xml-no-dtd"):
+        trial.demand(rule, True, "")
     return top.children[0]

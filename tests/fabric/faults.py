@@ -3,8 +3,8 @@
 
 Runs in test processes. It never decides whether a request is right.
 
-One fault is written WHERE:NAME[=ARGUMENT][*COUNT][+SKIP]. WHERE is versions, goalstate, health, roleproperties, other
-or any; NAME is a key of `misbehaviour.KINDS`. It meets COUNT requests there (all, without it) after letting SKIP pass.
+One fault is written WHERE:NAME[=ARGUMENT][*COUNT][+SKIP]. WHERE is any, other or a key of wire_rules.RESOURCES; NAME
+is a key of `misbehaviour.KINDS`. It meets COUNT requests there (all, without it) after letting SKIP pass.
 """
 
 import re
@@ -12,9 +12,9 @@ import threading
 from dataclasses import dataclass
 
 from tests.fabric.misbehaviour import KINDS, Stage, Wire
-from tests.fabric.wire_rules import Answer
+from tests.fabric.wire_rules import RESOURCES, Answer
 
-WHERES = ("any", "versions", "goalstate", "health", "roleproperties", "other")
+WHERES = ("any", *RESOURCES, "other")
 SPEC = re.compile(r"([a-z]+):([a-z-]+)(?:=([^*+]*))?(?:\*(\d+))?(?:\+(\d+))?")
 
 

@@ -133,6 +133,11 @@ class Lab:
         return self._keeper.pid
 
     @property
+    def stage(self) -> str:
+        """Where the keeper has the file system that takes all changes to the lab's root."""
+        return str(self._facts["stage"])
+
+    @property
     def cgroups(self) -> dict[str, Path]:
         """The lab's cgroup in each hierarchy, by the hierarchy's name, as the host sees it."""
         return {name: Path(folder) for name, folder in self._facts["cgroups"].items()}
@@ -206,7 +211,7 @@ class Lab:
 
     def changed(self) -> list[Change]:
         """What differs in the overlay from this machine's root and the placed files."""
-        stage = Path(f"/proc/{self.keeper_pid}/root{self._facts['stage']}")
+        stage = Path(f"/proc/{self.keeper_pid}/root{self.stage}")
         return changes(stage / "upper", (stage / "image", Path("/")))
 
     def processes(self) -> list[LabProcess]:

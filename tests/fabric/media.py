@@ -54,7 +54,7 @@ def make_ovf(
 
     `keys` are OpenSSH lines and `fingerprints` thumbprints, all for `key_path` (the user's authorized_keys);
     `key_pairs` are (path, thumbprint)."""
-    path = key_path or f"/home/{user}/.ssh/authorized_keys"
+    path = f"/home/{user}/.ssh/authorized_keys" if key_path is None else key_path
     public = [
         _element("PublicKey", _text("Fingerprint", "") + _text("Path", path) + _text("Value", key)) for key in keys
     ]

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.fabric.documents import read_role_properties
 from tests.fabric.lab import VM_ID, Lab
 from tests.fabric.scene import AGENT_LOG, OLD_HOST_KEY, Scene, Wanted
 
@@ -93,8 +94,8 @@ def _sshd(lab: Lab, wanted: Wanted) -> Iterator[Check]:
 
 
 def _host_keys(lab: Lab) -> Iterator[Check]:
-    names = lab.run(["find", "/etc/ssh", "-maxdepth", "1", "-name", "ssh_host_*_key"]).stdout.split()
-    prints = [lab.run(["ssh-keygen", "-lf", f"{name}.pub"]).stdout.strip() for name in sorted(names)]
+    names = _host_key_names(lab)
+    prints = _fingerprints(lab)
     yield Check("SSH host keys", bool(prints) and all("SHA256:" in one for one in prints), "; ".join(prints) or "none")
     modes = {_facts(lab, name).split()[0] for name in names}
     yield Check("private ones are root's alone", modes == {"-rw-------"}, " ".join(sorted(modes)))
@@ -102,17 +103,39 @@ def _host_keys(lab: Lab) -> Iterator[Check]:
     yield Check("the image's are gone", not old, " ".join(old) or "none left")
 
 
+def _host_key_names(lab: Lab) -> list[str]:
+    return sorted(lab.run(["find", "/etc/ssh", "-maxdepth", "1", "-name", "ssh_host_*_key"]).stdout.split())
+
+
+def _fingerprints(lab: Lab) -> list[str]:
+    """Of each host key, as ssh-keygen tells it."""
+    return [lab.run(["ssh-keygen", "-lf", f"{name}.pub"]).stdout.strip() for name in _host_key_names(lab)]
+
+
 def _names_and_files(lab: Lab, wanted: Wanted) -> Iterator[Check]:
     live, stored = lab.output("hostname").strip(), _text(lab, "/etc/hostname").strip()
     yield Check("host name", live == stored == wanted.host_name, f"{live}, /etc/hostname {stored}")
     if wanted.custom_data is not None:
-        right = _text(lab, f"{LIB}/CustomData").encode() == wanted.custom_data
+        right = _content(lab, f"{LIB}/CustomData") == wanted.custom_data
         yield Check("custom data", right, _facts(lab, f"{LIB}/CustomData"))
-    marker = _text(lab, f"{LIB}/provisioned").strip()
-    shown = _text(lab, "/sys/class/dmi/id/product_uuid").strip()
-    yield Check("marker holds the VM's id", marker.upper() == _swapped(shown or VM_ID).upper(), marker or "no marker")
+    yield marker_check(lab)
     copy = _text(lab, f"{LIB}/ovf-env.xml")
     yield Check("ovf-env.xml kept", f"<UserName>{wanted.user}</UserName>" in copy, _facts(lab, f"{LIB}/ovf-env.xml"))
+
+
+def marker_check(lab: Lab) -> Check:
+    """Is the VM marked as provisioned, by its own id?"""
+    marker = _text(lab, f"{LIB}/provisioned").strip()
+    shown = _text(lab, "/sys/class/dmi/id/product_uuid").strip()
+    return Check("marker holds the VM's id", marker.upper() == _swapped(shown or VM_ID).upper(), marker or "no marker")
+
+
+def refusal_check(scene: Scene) -> Check:
+    """Did the host take everything?"""
+    wrong = [
+        f"{r['method']} {r['target']}: {r['why']}" for r in scene.records() if r["verdict"] in {"refused", "broken"}
+    ]
+    return Check("the host refused nothing", not wrong, "; ".join(wrong) or f"{len(scene.records())} requests")
 
 
 def _secrets(lab: Lab, wanted: Wanted) -> Iterator[Check]:
@@ -130,10 +153,13 @@ def _host(scene: Scene) -> Iterator[Check]:
     reports = [report.brief for report in scene.reports()]
     right = reports.count("Ready") == 1 and reports[-1] == "Ready" and reports[0].startswith("NotReady Provisioning")
     yield Check("reports: NotReady, then one Ready", right, ", ".join(reports) or "none")
-    wrong = [
-        f"{r['method']} {r['target']}: {r['why']}" for r in scene.records() if r["verdict"] in {"refused", "broken"}
-    ]
-    yield Check("the host refused nothing", not wrong, "; ".join(wrong) or f"{len(scene.records())} requests")
+    told = [read_role_properties(str(r["body"]).encode()) for r in scene.records() if r["route"] == "roleproperties"]
+    thumbprints = {report.thumbprint for report in told}
+    mine = {one.split()[1].replace(":", "") for one in _fingerprints(scene.lab) if one}
+    yield Check(
+        "the host has a host key's fingerprint", bool(thumbprints) and thumbprints <= mine, " ".join(thumbprints)
+    )
+    yield refusal_check(scene)
 
 
 def _swapped(uuid: str) -> str:

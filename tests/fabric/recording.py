@@ -25,8 +25,10 @@ class Record:
     broken    no whole request came: `why` begins with "broken: "
     faulted   correct, but an injected fault came instead of acting on it
 
-    `status` is the status that went out, None when none did. The last five are stamped when it is kept: `time` is wall
-    seconds, `monotonic` those of the machine's suspend-aware clock, `nth` the request's number on its connection.
+    `status` is the status that went out, None when none did. `rule` is the one that refused it (wire_book.RULES), empty
+    when none did; `passed` are those that it was held against and met. The last five are stamped when it is kept:
+    `time` is wall seconds, `monotonic` those of the machine's suspend-aware clock, `nth` the request's number on its
+    connection.
     """
 
     connection: int
@@ -40,6 +42,8 @@ class Record:
     verdict: Verdict
     why: str
     fault: str
+    rule: str = ""
+    passed: tuple[str, ...] = ()
     number: int = 0
     time: float = 0.0
     monotonic: float = 0.0

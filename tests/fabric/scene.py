@@ -10,11 +10,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fabric.documents import Health, read_health
+from tests.fabric.documents import Health, RoleProperties, read_health, read_role_properties
 from tests.fabric.lab import PROJECT, Lab, LabError, PlacedFile, send_signal
 from tests.fabric.media import make_medium, make_ovf
 from tests.fabric.waiting import until
@@ -35,8 +35,8 @@ KbdInteractiveAuthentication no
 UsePAM yes
 Subsystem sftp /usr/lib/openssh/sftp-server
 """
+CLOUD_INIT_SWITCH = "/etc/cloud/cloud-init.disabled"
 CONFIG = b"""# As an image brings it; everything else is the default.
-# Said aloud, because the machine below the overlay may be one of cloud-init's.
 Provisioning.Agent=waagent
 Provisioning.DeleteRootPassword=y
 Provisioning.RegenerateSshHostKeyPair=y
@@ -76,6 +76,8 @@ def image_files(config: bytes = CONFIG) -> dict[str, bytes | PlacedFile]:
     """What a Linux image for Azure has before its first boot, beside what this machine's root has anyway."""
     return {
         "/etc/waagent.conf": config,
+        # The machine below the overlay may be one of cloud-init's; cloud_init.enable takes this away.
+        CLOUD_INIT_SWITCH: b"",
         "/etc/ssh/sshd_config": SSHD_CONFIG,
         "/etc/ssh/sshd_config.d/10-image.conf": b"X11Forwarding no\n",
         "/etc/ssh/ssh_host_dsa_key": PlacedFile(OLD_HOST_KEY, 0o600),
@@ -104,10 +106,11 @@ class Scene:
     agent_cgroup: str = "agent"
     _read: tuple[int, list[dict[str, object]]] = field(default=(0, []))
 
-    def start_host(self, *faults: str) -> None:
-        """Have the emulated host listen on its real address; `faults` as wireserver's --fault takes them."""
+    def start_host(self, *faults: str, more: Sequence[str] = ()) -> None:
+        """Have the emulated host listen on its real address; `faults` as wireserver's --fault takes them, `more` are
+        further options of it."""
         self.lab.output("mkdir", "-p", "/run/fabric")
-        options = [word for fault in faults for word in ("--fault", fault)]
+        options = [*more, *(word for fault in faults for word in ("--fault", fault))]
         host = self.lab.popen(
             [sys.executable, "-m", "tests.fabric.wireserver", "--listen", LISTEN]
             + ["--record", RECORD, "--control", CONTROL, *options],
@@ -155,6 +158,11 @@ class Scene:
         """The health reports that the host accepted, oldest first."""
         taken = [r for r in self.records() if r["route"] == "health" and r["verdict"] == "accepted"]
         return [Report(read_health(str(r["body"]).encode()), float(str(r["monotonic"]))) for r in taken]
+
+    def role_properties(self) -> list[RoleProperties]:
+        """The role properties that the host accepted, oldest first."""
+        taken = [r for r in self.records() if r["route"] == "roleproperties" and r["verdict"] == "accepted"]
+        return [read_role_properties(str(r["body"]).encode()) for r in taken]
 
     def is_ready(self) -> bool:
         """Has the host accepted Ready?"""

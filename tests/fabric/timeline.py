@@ -12,6 +12,8 @@ from tests.fabric.scene import MEDIUM, OLD_HOST_KEY, Scene, Wanted
 from tests.fabric.waiting import WaitedInVain, until
 
 LOOK_EVERY_S = 0.004
+# What may come true, and how to see it.
+Facts = dict[str, Callable[[], bool]]
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,10 @@ class Timeline:
     """Watches from its making on, until what it waits for is there. `verifications`: so many verifiers were seen, one a
     worker; they have no lines of their own."""
 
-    def __init__(self, scene: Scene, wanted: Wanted, tell: Callable[[Event], None]) -> None:
+    def __init__(self, scene: Scene, facts: Facts, tell: Callable[[Event], None]) -> None:
         self._scene = scene
         self._tell = tell
-        self._facts = facts(scene, wanted)
+        self._facts = dict(facts)
         self.verifications = 0
         self._since: dict[str, float] = {}
         self._reports = 0
@@ -71,7 +73,7 @@ class Timeline:
             self._tell(Event(now, f"{name} ends, after {1000 * (now - began):.0f} ms", is_fact=False))
 
 
-def facts(scene: Scene, wanted: Wanted) -> dict[str, Callable[[], bool]]:
+def facts(scene: Scene, wanted: Wanted) -> Facts:
     """What provisioning brings about, and how to see it from outside without starting anything."""
 
     lab = scene.lab

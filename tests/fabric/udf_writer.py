@@ -301,7 +301,7 @@ class _Writer:
             self.sectors[place] = tagged(2, place, body, self.version)
         integrity = _TIME + struct.pack("<III", 1, 0, 0) + struct.pack("<Q24x", 64) + struct.pack("<II", 1, 46)
         integrity += struct.pack("<II", 0, self.count - PARTITION_START) + _entity(b"*tests")
-        integrity += struct.pack("<IIHHH", 1, 1, self.form.revision, self.form.revision, self.form.revision)
+        integrity += struct.pack("<IIHHH", 1, 1, min(self.form.revision, 0x250), self.form.revision, self.form.revision)
         self.sectors[INTEGRITY] = tagged(9, INTEGRITY, integrity, self.version)
 
     def _sequence(self) -> list[tuple[int, bytes]]:

@@ -9,7 +9,7 @@ import socket
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from tests.fabric.documents import GoalState, Health
+from tests.fabric.documents import GoalState, Health, RoleProperties
 
 HEADER_SET_A = (("x-ms-agent-name", "WALinuxAgent"), ("x-ms-version", "2012-11-30"))
 CONTENT_TYPE = ("Content-Type", "text/xml;charset=utf-8")
@@ -61,6 +61,21 @@ def post(address: tuple[str, int], target: str, body: bytes) -> Draft:
 
 def post_health(address: tuple[str, int], report: Health) -> Draft:
     return post(address, "/machine?comp=health", report.xml().encode())
+
+
+def post_role_properties(address: tuple[str, int], report: RoleProperties) -> Draft:
+    return post(address, "/machine?comp=roleProperties", report.xml().encode())
+
+
+def get_part(address: tuple[str, int], goal_state: GoalState, name: str) -> Draft:
+    """A part of a goal state, by the name of its route, with header set A."""
+    return get(address, goal_state.targets()[name], *HEADER_SET_A)
+
+
+def get_certificates(address: tuple[str, int], goal_state: GoalState, certificate: str) -> Draft:
+    """The certificates, with header set C; `certificate` is DER in base64, on one line."""
+    draft = get_part(address, goal_state, "certificates").having("x-ms-cipher-name", "AES128_CBC")
+    return draft.having("x-ms-guest-agent-public-x509-cert", certificate)
 
 
 def report_on(goal_state: GoalState, state: str, sub_status: str = "", description: str = "") -> Health:

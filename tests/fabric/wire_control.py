@@ -130,6 +130,7 @@ def ask(path: Path, command: str, timeout_s: float = 60.0) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="wireserver", description="The emulated WireServer.")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT")
+    parser.add_argument("--not-emulated", action="append", default=[], metavar="ADDRESS:PORT", help="refuse all there")
     parser.add_argument("--record", type=Path, metavar="FILE.jsonl", help="one JSON line a request, appended")
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="a Unix socket to steer it by")
     parser.add_argument("--fault", action="append", default=[], metavar="WHERE:NAME[=ARGUMENT][*COUNT][+SKIP]")
@@ -139,15 +140,21 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _address(written: str) -> tuple[str, int]:
+    host, _, port = written.rpartition(":")
+    return host, int(port)
+
+
 def serve() -> int:
     """Run until SIGTERM, SIGINT or the command `stop`; prints "listening ADDRESS:PORT" when ready."""
     arguments = _arguments()
-    host, _, port = arguments.listen.rpartition(":")
+    absent = tuple(map(_address, arguments.not_emulated))
     goal_state = GoalState(incarnation=arguments.incarnation)
     offer = Offer(goal_state=goal_state, incomplete=arguments.incomplete, byte_order_mark=arguments.byte_order_mark)
+    options = Options(offer, arguments.record, not_emulated=absent)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread starts: sigwait alone takes them
     with ExitStack() as stack:
-        server = stack.enter_context(WireServer((host, int(port)), options=Options(offer, arguments.record)))
+        server = stack.enter_context(WireServer(_address(arguments.listen), options=options))
         if arguments.control is not None:
             stack.enter_context(Control(server, arguments.control))
         for fault in arguments.fault:

@@ -7,33 +7,33 @@ Runs in test processes, in the thread of the connection. It judges the form of a
 import re
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from tests.fabric.wire_book import Refusal, Trial
 
 MAX_LINE_BYTES = 8 * 1024
 MAX_HEADERS = 64
 MAX_BODY_BYTES = 1024 * 1024
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 REQUEST_LINE = re.compile(r"([A-Z]+) (\S+) (HTTP/\d\.\d)")
+WITH_BODY = ("POST", "PUT")
 
 
 class Incomplete(Exception):
     """The client ended the connection within a request: nobody is left to answer."""
 
 
-class Misformed(Exception):
-    """The request can't be told from what follows it: it is refused and the connection closed."""
-
-
 @dataclass
 class Request:
-    """One request as far as it was read; `problem` is what is wrong with its form, empty when nothing is."""
+    """One request as far as it was read; `refusal` is what is wrong with its form, None when nothing is."""
 
     method: str = ""
     target: str = ""
     version: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    problem: str = ""
+    trial: Trial = field(default_factory=Trial)
+    refusal: Refusal | None = None
 
     def header(self, name: str) -> str | None:
         """The first header called `name`, in any case."""
@@ -61,24 +61,22 @@ class Reader:
         self._deadline = time.monotonic() + self._patience_s
         return bool(self._buffer)
 
-    def line(self) -> str:
-        """The next line, which must end in CRLF. Raises Incomplete, Misformed."""
+    def line(self, trial: Trial) -> str:
+        """The next line, which must end in CRLF. Raises Incomplete, Refusal."""
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_LINE_BYTES:
                 break
             self._more("the head")
-        if end < 0 or end > MAX_LINE_BYTES:
-            raise Misformed(f"a line is longer than {MAX_LINE_BYTES} bytes")
+        trial.demand("line-length", 0 <= end <= MAX_LINE_BYTES, f"a line is longer than {MAX_LINE_BYTES} bytes")
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
-        if not line.endswith(b"\r\n"):
-            raise Misformed("a line does not end in CRLF")
-        if not line[:-2].isascii() or any(byte < 0x20 and byte != 0x09 for byte in line[:-2]):
-            raise Misformed("a line has bytes that are not printable ASCII")
+        trial.demand("line-end", line.endswith(b"\r\n"), "a line does not end in CRLF")
+        printable = line[:-2].isascii() and all(byte >= 0x20 or byte == 0x09 for byte in line[:-2])
+        trial.demand("line-ascii", printable, "a line has bytes that are not printable ASCII")
         return line[:-2].decode("ascii")
 
     def exactly(self, size: int) -> bytes:
-        """The next `size` bytes. Raises Incomplete, Misformed."""
+        """The next `size` bytes. Raises Incomplete, Refusal."""
         while len(self._buffer) < size:
             self._more(f"a body announced with {size} bytes, after {len(self._buffer)}")
         taken = bytes(self._buffer[:size])
@@ -90,7 +88,7 @@ class Reader:
         try:
             chunk = self._connection.recv(65536)
         except TimeoutError:
-            raise Misformed(f"silence for {self._patience_s:g} s within {where}") from None
+            raise Refusal("in-time", f"silence for {self._patience_s:g} s within {where}") from None
         except ConnectionError:
             raise Incomplete(f"the client reset the connection within {where}") from None
         if not chunk:
@@ -101,58 +99,60 @@ class Reader:
 def read_request(reader: Reader, address: tuple[str, int], request: Request) -> None:
     """Fill `request`, field by field, from `reader`; `address` is the host and port that the client connected to.
 
-    Raises Incomplete, or Misformed when the connection can't be used any more; other faults go to `problem`."""
-    first = reader.line()
+    Raises Incomplete, or Refusal: what is wrong with a request's form leaves its connection unusable."""
+    trial = request.trial
+    first = reader.line(trial)
     parts = REQUEST_LINE.fullmatch(first)
     if parts is None:
-        raise Misformed(f"{first[:80]!r} is not a request line")
+        raise Refusal("request-line", f"{first[:80]!r} is not a request line")
+    trial.demand("request-line", True, "")
     request.method, request.target, request.version = parts.groups()
     headers: list[tuple[str, str]] = []
-    while line := reader.line():
-        headers.append(_header(line))
+    while line := reader.line(trial):
+        headers.append(_header(line, trial))
         request.headers = tuple(headers)
-        if len(headers) > MAX_HEADERS:
-            raise Misformed(f"more than {MAX_HEADERS} headers")
+        trial.demand("header-count", len(headers) <= MAX_HEADERS, f"more than {MAX_HEADERS} headers")
     request.body = reader.exactly(_body_size(request))
-    request.problem = _problem(request, address)
+    trial.demand("in-time", True, "")
+    _judge_form(request, address)
 
 
-def _header(line: str) -> tuple[str, str]:
+def _header(line: str, trial: Trial) -> tuple[str, str]:
     name, colon, value = line.partition(":")
-    if not colon or not TOKEN.fullmatch(name):
-        raise Misformed(f"{line[:80]!r} is not a header")
+    trial.demand("header-form", bool(colon and TOKEN.fullmatch(name)), f"{line[:80]!r} is not a header")
     return name, value.strip(" \t")
 
 
 def _body_size(request: Request) -> int:
+    demand = request.trial.demand
     lengths = [value for name, value in request.headers if name.lower() == "content-length"]
-    if request.header("Transfer-Encoding") is not None:
-        raise Misformed("Transfer-Encoding instead of Content-Length")
+    chunked = request.header("Transfer-Encoding") is not None
+    demand("no-transfer-encoding", not chunked, "Transfer-Encoding instead of Content-Length")
+    if request.method in WITH_BODY:
+        demand("length-given", bool(lengths), f"{request.method} without Content-Length")
     if not lengths:
-        if request.method == "POST":
-            raise Misformed("POST without Content-Length")
         return 0
-    if len(lengths) > 1:
-        raise Misformed("more than one Content-Length")
-    if not re.fullmatch(r"[0-9]{1,9}", lengths[0]) or int(lengths[0]) > MAX_BODY_BYTES:
-        raise Misformed(f"Content-Length {lengths[0][:40]!r} is not a size up to {MAX_BODY_BYTES}")
+    demand("length-once", len(lengths) == 1, "more than one Content-Length")
+    right = bool(re.fullmatch(r"[0-9]{1,9}", lengths[0])) and int(lengths[0]) <= MAX_BODY_BYTES
+    demand("length-size", right, f"Content-Length {lengths[0][:40]!r} is not a size up to {MAX_BODY_BYTES}")
     return int(lengths[0])
 
 
-def _problem(request: Request, address: tuple[str, int]) -> str:
-    """What is wrong with the form of a request that was read whole, empty when nothing is."""
+def _judge_form(request: Request, address: tuple[str, int]) -> None:
+    """Hold a request that was read whole against the rules of form. Raises Refusal."""
+    demand = request.trial.demand
     names = [name.lower() for name, _ in request.headers]
     twice = sorted({name for name in names if names.count(name) > 1})
     hosts = [f"{address[0]}:{address[1]}"] + ([address[0]] if address[1] == 80 else [])
-    connection = request.header("Connection")
-    checks = (
-        (request.version != "HTTP/1.1", f"{request.version} instead of HTTP/1.1"),
-        (not request.target.startswith("/"), "the target is not a path (absolute form is for proxies)"),
-        (bool(twice), f"{', '.join(twice)} given more than once"),
-        ("host" not in names, "the Host header is missing"),
-        (request.header("Host") not in hosts, f"Host {request.header('Host')!r} is not {' or '.join(hosts)}"),
-        ((connection or "close").lower() not in {"close", "keep-alive"}, f"Connection {connection!r}"),
-        ("expect" in names, "Expect is not supported"),
-        (request.method != "POST" and bool(request.body), f"{request.method} with a body"),
-    )
-    return next((problem for wrong, problem in checks if wrong), "")
+    host, connection = request.header("Host"), request.header("Connection")
+    demand("http-version", request.version == "HTTP/1.1", f"{request.version} instead of HTTP/1.1")
+    path = request.target.startswith("/")
+    demand("origin-form", path, "the target is not a path (absolute form is for proxies)")
+    demand("headers-once", not twice, f"{', '.join(twice)} given more than once")
+    demand("host-given", host is not None, "the Host header is missing")
+    demand("host-right", host in hosts, f"Host {host!r} is not {' or '.join(hosts)}")
+    known = (connection or "close").lower() in {"close", "keep-alive"}
+    demand("connection", known, f"Connection {connection!r}")
+    demand("no-expect", "expect" not in names, "Expect is not supported")
+    if request.method not in WITH_BODY:
+        demand("no-body", not request.body, f"{request.method} with a body")

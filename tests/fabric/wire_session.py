@@ -9,12 +9,20 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass
+from typing import Protocol
 
 from tests.fabric.faults import Fault, Script
 from tests.fabric.misbehaviour import Stage, encode
 from tests.fabric.recording import Record, Recording, Verdict
-from tests.fabric.wire_request import Incomplete, Misformed, Reader, Request, read_request
-from tests.fabric.wire_rules import Host, Judgement, route
+from tests.fabric.wire_book import Refusal
+from tests.fabric.wire_request import Incomplete, Reader, Request, read_request
+from tests.fabric.wire_rules import Judgement, route
+
+
+class Judge(Protocol):
+    """Who decides on the requests to one address."""
+
+    def judge(self, request: Request) -> Judgement: ...
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Desk:
     """What all sessions of one host share. A request must be whole `patience_s` after its first byte."""
 
     recording: Recording
-    host: Host
+    judge: Judge
     faults: Script
     stopping: threading.Event
     patience_s: float
@@ -30,8 +38,8 @@ class Desk:
     def decide(self, number: int, request: Request) -> tuple[Judgement, Fault | None]:
         """Judge, choose the fault, record, act: one step for every other thread."""
         with self.recording.changed:
-            judgement = self.host.judge(request)
-            fault = None if request.problem else self.faults.take(route(request))
+            judgement = self.judge.judge(request)
+            fault = None if request.refusal else self.faults.take(route(request))
             stage = Stage.WHOLE if fault is None else fault.stage
             verdict: Verdict = "accepted"
             if judgement.why:
@@ -41,13 +49,14 @@ class Desk:
             elif stage is Stage.WHOLE or request.method == "POST":
                 judgement.effect()  # who gets half a goal state has not fetched it; a report counts, heard or not
             status = judgement.answer.status if fault is None else fault.status(judgement.answer)
-            self.record(number, request, (verdict, judgement.why), status, "" if fault is None else str(fault))
+            decided = (verdict, judgement.why, judgement.rule)
+            self.record(number, request, decided, status, "" if fault is None else str(fault))
             return judgement, fault
 
     def record(
-        self, number: int, request: Request, verdict: tuple[Verdict, str], status: int | None, fault: str
+        self, number: int, request: Request, decided: tuple[Verdict, str, str], status: int | None, fault: str
     ) -> None:
-        """Keep what came on connection `number`, what was decided and why."""
+        """Keep what came on connection `number`, what was decided, why, and by which rule."""
         self.recording.add(
             Record(
                 connection=number,
@@ -58,9 +67,11 @@ class Desk:
                 headers=request.headers,
                 body=request.body.decode(errors="backslashreplace"),
                 status=status,
-                verdict=verdict[0],
-                why=verdict[1],
+                verdict=decided[0],
+                why=decided[1],
                 fault=fault,
+                rule=decided[2],
+                passed=request.trial.passed,
             )
         )
 
@@ -123,11 +134,11 @@ class Session:
             read_request(reader, self._client.getsockname()[:2], request)
         except Incomplete as incomplete:
             if not self._desk.stopping.is_set():
-                self._desk.record(self._number, request, ("broken", f"broken: {incomplete}"), None, "")
+                self._desk.record(self._number, request, ("broken", f"broken: {incomplete}", ""), None, "")
             return False
-        except Misformed as misformed:
-            request.problem = str(misformed)
-        close = request.wants_close or bool(request.problem)
+        except Refusal as refusal:
+            request.refusal = refusal
+        close = request.wants_close or request.refusal is not None
         judgement, fault = self._desk.decide(self._number, request)
         self._client.settimeout(None)
         if fault is not None:

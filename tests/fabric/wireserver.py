@@ -18,7 +18,7 @@ from tests.fabric.acceptor import Acceptor
 from tests.fabric.documents import GoalState, Health, RoleProperties
 from tests.fabric.faults import Fault, Script
 from tests.fabric.recording import Connection, Record, Recording
-from tests.fabric.wire_rules import Host, Offer
+from tests.fabric.wire_rules import Host, NotEmulated, Offer
 from tests.fabric.wire_session import Desk, Session
 
 REFUSE = "any:refuse"
@@ -26,11 +26,13 @@ REFUSE = "any:refuse"
 
 @dataclass(frozen=True)
 class Options:
-    """What the host offers, where its records go (one JSON line each), and how long a request may take to arrive."""
+    """What the host offers, where its records go (one JSON line each), how long a request may take to arrive, and the
+    addresses where the real host has services that this one lacks: what comes there is refused as not emulated."""
 
     offer: Offer = field(default_factory=Offer)
     record: Path | None = None
     patience_s: float = 10.0
+    not_emulated: tuple[tuple[str, int], ...] = ()
 
 
 class WireServer:
@@ -44,8 +46,10 @@ class WireServer:
         self.recording = Recording(clock or SystemClock(), self._options.record)
         self.faults = Script()
         self._acceptor = Acceptor("wireserver", self._listen, self._serve)
+        self._others: list[Acceptor] = []
         self._reserved: socket.socket | None = None
         self._reopening: threading.Timer | None = None
+        self._host: Host | None = None
         self._started: Desk | None = None
 
     # --- life
@@ -56,16 +60,18 @@ class WireServer:
             raise RuntimeError("a WireServer starts once")
         self._reserved = self._bind()  # keeps the port ours while the listener is closed
         self.address = self._reserved.getsockname()[:2]
-        host = Host(self._options.offer, f"{self.address[0]}:{self.address[1]}")
-        stopping, patience_s = self._acceptor.stopping, self._options.patience_s
-        self._started = Desk(self.recording, host, self.faults, stopping, patience_s)
+        self._host = Host(self._options.offer, _written(self.address))
+        self._started = Desk(self.recording, self._host, self.faults, self._acceptor.stopping, self._options.patience_s)
         self.recording.open()
         self._acceptor.open()
+        for address in self._options.not_emulated:
+            self._refuse_at(address)
 
     def stop(self) -> None:
         """End every connection and thread, within a second; harmless when done before."""
         self._cancel_reopening()
-        self._acceptor.stop()
+        for acceptor in (self._acceptor, *self._others):
+            acceptor.stop()
         self.recording.close()
         if self._reserved is not None:
             self._reserved.close()
@@ -146,7 +152,7 @@ class WireServer:
         return tuple(record for record in self.records if record.verdict in {"refused", "broken"})
 
     def requests(self, to: str) -> tuple[Record, ...]:
-        """The records of one route: versions, goalstate, health, roleproperties, other."""
+        """The records of one route: a key of wire_rules.RESOURCES, or other."""
         return tuple(record for record in self.records if record.route == to)
 
     def wait_for(self, predicate: Callable[["WireServer"], bool], timeout_s: float = 10.0) -> None:
@@ -158,7 +164,7 @@ class WireServer:
         with self.recording.changed:
             health = self.health
             return {
-                "address": f"{self.address[0]}:{self.address[1]}",
+                "address": _written(self.address),
                 "goal_state": asdict(self.goal_state),
                 "health": None if health is None else asdict(health),
                 "health_reports": len(self.health_reports),
@@ -174,13 +180,27 @@ class WireServer:
 
     @property
     def _state(self) -> Host:
-        return self._desk.host
+        if self._host is None:
+            raise RuntimeError("the WireServer was never started")
+        return self._host
 
     @property
     def _desk(self) -> Desk:
         if self._started is None:
             raise RuntimeError("the WireServer was never started")
         return self._started
+
+    def _refuse_at(self, address: tuple[str, int]) -> None:
+        """Listen at `address` as well, to refuse aloud whatever comes there. Faults are not for it."""
+
+        def serve(client: socket.socket) -> None:
+            Session(desk, client).serve()
+
+        acceptor = Acceptor(_written(address), lambda: socket.create_server(address), serve)
+        judge = NotEmulated(_written(address))
+        desk = Desk(self.recording, judge, Script(), acceptor.stopping, self._options.patience_s)
+        self._others.append(acceptor)
+        acceptor.open()
 
     def _bind(self) -> socket.socket:
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -206,6 +226,10 @@ class WireServer:
 
     def _serve(self, client: socket.socket) -> None:
         Session(self._desk, client).serve()
+
+
+def _written(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fabric.bad_input import Played
 from tests.fabric.lab import Lab
 from tests.fabric.scene import Scene, Wanted, image_files
 
@@ -29,3 +30,13 @@ def fabric(lab: Lab, dvd: Wanted) -> Scene:
     scene.start_host()
     scene.insert(dvd.medium())
     return scene
+
+
+@pytest.fixture(scope="module")
+def played(request: pytest.FixtureRequest) -> Iterator[Played]:
+    """Those of the module's PLAYS that its chosen tests ask for, under way."""
+    chosen = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    wanted = {item.callspec.params.get("case") for item in chosen if item.module is request.module}
+    plays = Played(play for play in request.module.PLAYS if wanted & set(play.cases))
+    yield plays
+    plays.close()

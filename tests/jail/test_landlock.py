@@ -57,6 +57,24 @@ def test_files_are_what_the_paths_say(tmp_path: Path) -> None:
     assert under(restriction, act) == [0, errno.EACCES, 0, 0, errno.EACCES, errno.EACCES]
 
 
+def test_what_may_be_removed_may_be_listed_but_neither_read_nor_written(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "old").write_text("x")
+
+    def act() -> list[int]:
+        return [
+            attempt(lambda: listed(str(tmp_path))),
+            attempt((tmp_path / "old").read_bytes),
+            touch(tmp_path / "old"),
+            touch(tmp_path / "new"),
+            attempt((tmp_path / "old").unlink),
+            attempt((tmp_path / "folder").rmdir),
+        ]
+
+    restriction = profile(paths=grants(remove=str(tmp_path)))
+    assert under(restriction, act) == [0, errno.EACCES, errno.EACCES, errno.EACCES, 0, 0]
+
+
 def test_programs_start_only_from_executable_paths(tmp_path: Path) -> None:
     def act() -> int:
         pid = os.fork()

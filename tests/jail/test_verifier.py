@@ -79,6 +79,7 @@ STEPS: dict[str, tuple[str, Mutation, str]] = {
         ),
         "mount /etc is not in the policy",
     ),
+    "covers": ("custom-data-here", Mutation(CONFINE, "mounts.cover(profile.hidden)", "pass"), "is not covered"),
     "umask": ("parser", without("os.umask(0o077)", "os.umask(0o022)"), "Umask is '0022'"),
     "resource limits": ("parser", without("rlimits.lower(profile.limits)", "None"), "Max "),
     "groups": (

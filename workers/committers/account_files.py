@@ -61,4 +61,4 @@ def replaced_field(before: Snapshot, after: Snapshot, path: str, name: str, allo
         old, new = different[0]
         kept = [number for number in range(len(old)) if number not in allowed]
         if old[0] != name or len(old) != len(new) or any(old[number] != new[number] for number in kept):
-            raise CommitError(f"{changed} changed in more than the password of {name}", changed=True)
+            raise CommitError(f"{changed} changed in more of the line of {name} than it was to", changed=True)

@@ -5,6 +5,7 @@ Runs in committers. Whoever is killed at any point leaves the old file or the ne
 whose fixed name the next run reuses. That name has dots on both sides, so that sudo and sshd's `*.conf` pass over it.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -32,10 +33,15 @@ def look(path: Path) -> Found | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "is a link, and links are not followed there", str(path)) from None
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
         if status.st_size > LARGEST:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return Found(file.read(LARGEST), status)
@@ -45,9 +51,9 @@ def prepare(path: Path, content: bytes, mode: int, like: Path | None = None) -> 
     """Write `content` to the temporary file of `path` and sync it. With `like`, mode, owner and extended attributes
     (SELinux label, ACL) are those of that file and `mode` is not used. The caller renames or removes it."""
     temporary = temporary_for(path)
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -56,8 +62,11 @@ def prepare(path: Path, content: bytes, mode: int, like: Path | None = None) -> 
             else:
                 _take_after(descriptor, like)
             os.fsync(descriptor)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # A write names no file, and whoever reads of it knows `path`, not what we prepare it under.
+        error.filename = str(path)
         raise
     return temporary
 

@@ -14,17 +14,21 @@ from typing import Any
 from ipc.channel import Channel
 from ipc.descriptors import close_all
 from ipc.errors import CommitError
-from ipc.messages import Committed, FileChange, Message
+from ipc.messages import Committed, FileChange, HostKey, Message
+from workers.committers.shortage import shortage
 from workers.committers.tools import Tools
 from workers.runtime import Answer, serve_once
 
 
 class Workplace:
-    """One commit's surroundings: the file tree below `root`, the programs in `tools`, and the list of paths written."""
+    """One commit's surroundings: the file tree below `root`, the programs in `tools`, and the list of paths written.
+
+    `host_keys` is for the one committer that answers with them."""
 
     def __init__(self, root: Path, tools: Tools) -> None:
         self.root = root
         self.tools = tools
+        self.host_keys: tuple[HostKey, ...] = ()
         self._written: dict[str, None] = {}
 
     def at(self, path: str) -> Path:
@@ -34,6 +38,10 @@ class Workplace:
     def wrote(self, *paths: str) -> None:
         """Say, as soon as it is true, that these absolute paths were changed."""
         self._written.update(dict.fromkeys(paths))
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        return tuple(self._written)
 
     @property
     def touched(self) -> bool:
@@ -56,12 +64,14 @@ def perform(act: Act, request: Message, root: Path = Path("/"), tools: Tools | N
     work = Workplace(root, tools or Tools())
     try:
         fact = act(request, work)
-        return Committed(work.changes(), fact[:1024])
+        return Committed(work.changes(), fact[:1024], work.host_keys)
     except CommitError as error:
-        raise CommitError(error.problem, changed=error.changed or work.touched) from error
+        changed = error.changed or work.touched
+        raise CommitError(error.problem + shortage(root), changed=changed, paths=work.written) from error
     except OSError as error:
         place = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        raise CommitError(f"{place}{error.strerror or error}", changed=work.touched) from error
+        problem = f"{place}{error.strerror or error}{shortage(root)}"
+        raise CommitError(problem, changed=work.touched, paths=work.written) from error
 
 
 def serve(channel: Channel, lock: Callable[[], None], acts: Mapping[type[Message], Act]) -> None:

@@ -58,7 +58,7 @@ def write_keys(request: CommitKeys, work: Workplace, open_beneath: OpenBeneath) 
         raise CommitError(f"{request.path!r} is no path below a home")
     if any("\n" in key or "\r" in key or not key for key in request.keys):
         raise CommitError("a key is not one line")
-    folder = os.open(work.at(request.home), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = _home(request.home, work)
     reached = request.home
     try:
         for part in folders:
@@ -74,17 +74,30 @@ def write_keys(request: CommitKeys, work: Workplace, open_beneath: OpenBeneath) 
         os.close(folder)
 
 
+def _home(home: str, work: Workplace) -> int:
+    """The home itself: the way to it is root's, links and other file systems included."""
+    try:
+        return os.open(work.at(home), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise CommitError(f"the account's home {home} does not exist") from None
+    except NotADirectoryError:
+        raise CommitError(f"the account's home {home} is not a folder") from None
+
+
 def _enter(folder: int, part: str, reached: str, work: Workplace, open_beneath: OpenBeneath) -> int:
     """The folder `part` in `folder`, made if missing."""
     try:
         inner = open_beneath(folder, part, FOLDER_FLAGS, 0)
     except FileNotFoundError:
-        os.mkdir(part, FOLDER_MODE, dir_fd=folder)
+        _make_folder(folder, part, reached)
         work.wrote(reached)
         inner = open_beneath(folder, part, FOLDER_FLAGS, 0)
     except OSError as error:
+        # The kernel says the same of a link to a folder and of what is none.
         if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-            raise CommitError(f"{reached} is not a folder") from None
+            raise CommitError(
+                f"{reached} is not a folder, or a link to one, and links are not followed there"
+            ) from None
         raise
     if os.fstat(inner).st_uid != os.getuid():
         os.close(inner)
@@ -92,10 +105,19 @@ def _enter(folder: int, part: str, reached: str, work: Workplace, open_beneath: 
     return inner
 
 
+def _make_folder(folder: int, part: str, reached: str) -> None:
+    try:
+        os.mkdir(part, FOLDER_MODE, dir_fd=folder)
+    except PermissionError:
+        owner = os.fstat(folder).st_uid
+        above = f"{reached.rpartition('/')[0]}, which belongs to uid {owner}"
+        raise CommitError(f"{reached} can't be made: the account may not write to {above}") from None
+
+
 def _add_lines(folder: int, path: str, request: CommitKeys, work: Workplace, open_beneath: OpenBeneath) -> str:
     name = path.rpartition("/")[2]
     old = _read(folder, name, path, open_beneath)
-    lines = old.decode("utf-8", "surrogateescape").splitlines()
+    lines = old.decode("utf-8", "surrogateescape").split("\n")
     missing = [key for key in dict.fromkeys(request.keys) if key not in lines]
     if not missing:
         return f"all keys were in {path} already"
@@ -124,17 +146,30 @@ def _read(folder: int, name: str, path: str, open_beneath: OpenBeneath) -> bytes
         descriptor = open_beneath(folder, name, READ_FLAGS, 0)
     except FileNotFoundError:
         return b""
+    except PermissionError:
+        raise CommitError(f"{path} is there, and the account may not read it") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise CommitError(f"{path} is a link") from None
+            raise CommitError(f"{path} is a link, and links are not followed there") from None
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.getuid():
+        if not stat.S_ISREG(status.st_mode):
+            raise CommitError(f"{path} is a folder or a device, not a plain file")
+        if status.st_nlink != 1 or status.st_uid != os.getuid():
             raise CommitError(f"{path} is not a plain file of the account's own, or it has a second name")
         if status.st_size > LARGEST:
             raise CommitError(f"{path} is larger than {LARGEST} bytes")
-        return file.read(LARGEST)
+        return _read_all(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor: int) -> bytes:
+    pieces = []
+    while piece := os.read(descriptor, LARGEST):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _remove(folder: int, name: str) -> None:

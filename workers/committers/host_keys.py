@@ -5,26 +5,27 @@ Making and installing are two requests, so that the slow one can run beside ever
 any point is repeated: the staging folder appears whole or not at all, and each key replaces its elder by rename.
 """
 
-import base64
-import binascii
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ipc.channel import Channel
-from ipc.digest import sha256_hex
 from ipc.errors import CommitError
-from ipc.messages import InstallHostKeys, MakeHostKeys
+from ipc.messages import HostKey, InstallHostKeys, MakeHostKeys, ReadHostKeys
 from workers.committers import atomic_file
 from workers.committers.commit import Workplace, serve
+from workers.committers.public_key import read_public
 
 PATTERN = "ssh_host_*key*"
+PUBLIC_PATTERN = "ssh_host_*_key.pub"
+# As many as one answer holds; ssh-keygen makes three or four.
+MOST_KEYS = 8
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 
 
 def make_keys(request: MakeHostKeys, work: Workplace) -> str:
-    """Fill `staging`; unless `fresh`, a folder that is there already is complete. The fact is the fingerprints."""
+    """Fill `staging`; unless `fresh`, a folder that is there already is complete."""
     staging = work.at(request.staging)
     if request.fresh:
         # Keys that were captured with an image would be the same on every VM made from it.
@@ -36,8 +37,7 @@ def make_keys(request: MakeHostKeys, work: Workplace) -> str:
         if request.key_type == "auto":
             _make_all(making, work)
         else:
-            key = making / f"ssh_host_{request.key_type}_key"
-            work.tools.run_well("ssh-keygen", "-q", "-t", request.key_type, "-N", "", "-f", str(key))
+            _make_one(request.key_type, making, work)
         for path in making.iterdir():
             path.chmod(PUBLIC_MODE if path.suffix == ".pub" else PRIVATE_MODE)
             _sync(path)
@@ -45,11 +45,11 @@ def make_keys(request: MakeHostKeys, work: Workplace) -> str:
         making.rename(staging)
         atomic_file.sync_folder(staging.parent)
         work.wrote(*(f"{request.staging}/{path.name}" for path in sorted(staging.iterdir())))
-    publics = sorted(staging.glob("*_key.pub"))
-    wanted = "*" if request.key_type == "auto" else request.key_type
-    if not any(path.match(f"ssh_host_{wanted}_key.pub") for path in publics):
+    work.host_keys = _read_all(staging, request.staging)
+    algorithms = [key.algorithm for key in work.host_keys]
+    if not algorithms or request.key_type not in {"auto", *algorithms}:
         raise CommitError(f"{request.staging} holds no {request.key_type} host key")
-    return _fingerprints(publics)
+    return f"kinds: {', '.join(algorithms)}"
 
 
 def install_keys(request: InstallHostKeys, work: Workplace) -> str:
@@ -63,10 +63,23 @@ def install_keys(request: InstallHostKeys, work: Workplace) -> str:
         staging.rename(installed)
         atomic_file.sync_folder(installed.parent)
         _clear(installed)
-    publics = sorted(ssh_dir.glob("ssh_host_*_key.pub"))
+    publics = list(ssh_dir.glob(PUBLIC_PATTERN))
     if not publics or not all(path.with_suffix("").is_file() for path in publics):
         raise CommitError(f"{request.ssh_dir} has no complete host keys, and {request.staging} is not there")
-    return f"{_fingerprints(publics)}"
+    work.host_keys = _read_all(ssh_dir, request.ssh_dir)
+    return ""
+
+
+def read_keys(request: ReadHostKeys, work: Workplace) -> str:
+    """The public halves of the keys in `ssh_dir`, which may be none; the fact names files that hold no key."""
+    readable, unreadable = [], []
+    for name in _publics(folder := work.at(request.ssh_dir)):
+        try:
+            readable.append(_read(folder / name, f"{request.ssh_dir}/{name}"))
+        except CommitError as error:
+            unreadable.append(error.problem)
+    work.host_keys = tuple(readable)
+    return "; ".join(unreadable)
 
 
 def _replace_keys(staging: Path, ssh_dir: str, work: Workplace) -> None:
@@ -84,19 +97,32 @@ def _replace_keys(staging: Path, ssh_dir: str, work: Workplace) -> None:
     atomic_file.sync_folder(work.at(ssh_dir))
 
 
-def fingerprint(line: str) -> str:
-    """`TYPE SHA256:...` of a public key line, as ssh-keygen prints it; CommitError for anything else."""
-    words = line.split()
-    try:
-        blob = base64.b64decode(words[1], validate=True)
-    except (IndexError, binascii.Error):
-        raise CommitError("ssh-keygen made no usable public key") from None
-    digest = base64.b64encode(bytes.fromhex(sha256_hex([blob]))).decode().rstrip("=")
-    return f"{words[0]} SHA256:{digest}"
+def _read_all(folder: Path, shown: str) -> tuple[HostKey, ...]:
+    """The keys in `folder`, which a request calls `shown`, by their names."""
+    return tuple(_read(folder / name, f"{shown}/{name}") for name in _publics(folder))
 
 
-def _fingerprints(publics: list[Path]) -> str:
-    return ", ".join(fingerprint(path.read_bytes().decode("utf-8", "replace")) for path in publics)
+def _publics(folder: Path) -> list[str]:
+    """Names of the public halves in `folder`, at most as many as an answer may hold."""
+    return sorted(path.name for path in folder.glob(PUBLIC_PATTERN))[:MOST_KEYS]
+
+
+def _read(path: Path, shown: str) -> HostKey:
+    found = atomic_file.look(path)
+    if found is None:
+        raise CommitError(f"{shown} is gone")
+    return read_public(found.content, shown)
+
+
+def _make_one(key_type: str, folder: Path, work: Workplace) -> None:
+    """One key of that type. Which there are is the system's affair: DSA, for one, is no longer made everywhere."""
+    path = f"{folder}/ssh_host_{key_type}_key"
+    made = work.tools.run("ssh-keygen", "-q", "-t", key_type, "-N", "", "-f", path)
+    if made.status != 0:
+        said = f"ssh-keygen ended with status {made.status}: {made.output or 'no output'}"
+        raise CommitError(
+            f"no {key_type} key, which Provisioning.SshHostKeyPairType asks for, can be made here: {said}"
+        )
 
 
 def _make_all(folder: Path, work: Workplace) -> None:
@@ -132,4 +158,4 @@ def _sync(path: Path) -> None:
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
     """Worker entry (workers.runtime)."""
-    serve(channel, lock, {MakeHostKeys: make_keys, InstallHostKeys: install_keys})
+    serve(channel, lock, {MakeHostKeys: make_keys, InstallHostKeys: install_keys, ReadHostKeys: read_keys})

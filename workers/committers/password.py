@@ -11,6 +11,7 @@ from ipc.errors import CommitError
 from ipc.messages import CommitPassword
 from workers.committers import account_files as files
 from workers.committers.account_files import SHADOW, Snapshot
+from workers.committers.account_leavings import clear_leavings
 from workers.committers.account_tools import run_past_locks
 from workers.committers.commit import Workplace, serve
 
@@ -23,6 +24,7 @@ def set_password(request: CommitPassword, work: Workplace) -> str:
     name, password_hash = request.user_name, request.password_hash.reveal()
     if any(character in name + password_hash for character in ":\n\0") or not password_hash.startswith("$"):
         raise CommitError("not a user name and a hash")
+    clear_leavings(work.root)
     before = files.read(work.root)
     if files.entry(before, SHADOW, name) is None:
         raise CommitError(f"no line for {name} in {SHADOW}")

@@ -22,16 +22,20 @@ LOCK_FILE = "/etc/.pwd.lock"
 PATIENCE_S = 15.0
 LOCKED = b"*LOCK*"
 WHOLE_LINE = b"root:" + LOCKED + b":14600::::::"
+ACCOUNTS = "/etc/passwd"
 
 
 def lock_root(request: CommitRootLock, work: Workplace) -> str:
-    """Lock it; nothing is written when it is locked this way already."""
+    """Lock it; nothing is written when it is locked this way already.
+
+    CommitError when root's password is none of the shadow file's: then nothing that is done there would count."""
     shadow = request.paths.shadow
     path = work.at(shadow)
+    _expect_shadowed(work)
     with account_lock(work.at(LOCK_FILE), PATIENCE_S):
         found = atomic_file.look(path)
         if found is None:
-            raise CommitError(f"{shadow} does not exist")
+            raise CommitError(f"{shadow}, which OS.PasswordPath names, does not exist")
         content = locked(found.content)
         if content == found.content:
             return "root's password was locked already"
@@ -43,8 +47,16 @@ def lock_root(request: CommitRootLock, work: Workplace) -> str:
     return "root's password locked"
 
 
+def _expect_shadowed(work: Workplace) -> None:
+    found = atomic_file.look(work.at(ACCOUNTS))
+    lines = found.content.split(b"\n") if found else []
+    for fields in (line.split(b":") for line in lines if line.startswith(b"root:")):
+        if fields[1][:1] not in (b"x", b"*", b"!"):
+            raise CommitError(f"root's password stands in {ACCOUNTS}, where no shadow file changes it")
+
+
 def locked(content: bytes) -> bytes:
-    """The shadow file `content` with exactly one line for root, first where it stood, and its password unusable."""
+    """The shadow file `content` with exactly one line for root, where the first one stood, its password unusable."""
     lines = content.splitlines(keepends=True)
     root_lines = [number for number, line in enumerate(lines) if line.startswith(b"root:")]
     if not root_lines:
@@ -66,7 +78,7 @@ def account_lock(path: Path, patience_s: float) -> Iterator[None]:
         deadline = time.monotonic() + patience_s
         while not _taken(descriptor):
             if time.monotonic() > deadline:
-                raise CommitError(f"the account files are locked by another program for {patience_s:g} s now")
+                raise CommitError(f"the account files have been locked by another program for {patience_s:g} s")
             time.sleep(0.05)
         yield
     finally:

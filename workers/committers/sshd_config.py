@@ -15,7 +15,8 @@ from workers.committers import atomic_file
 DEEPEST = 16
 # Since OpenSSH 8.7 these are two names of one option.
 SAME = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
-_LINE = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*?)\s*")
+# A `#` ends the value only after a blank; the carriage return of a CRLF is a blank, too.
+_LINE = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*?)\s*(?:\s#.*)?\s*")
 
 
 class Setting(NamedTuple):
@@ -50,7 +51,7 @@ def _global_pairs(root: Path, config: str, depth: int) -> Iterator[tuple[str, st
     if found is None or depth == 0:
         return
     in_match = False
-    for keyword, value in filter(None, map(keyword_of, found.content.decode("utf-8", "replace").splitlines())):
+    for keyword, value in filter(None, map(keyword_of, found.content.decode("utf-8", "replace").split("\n"))):
         if keyword == "match":
             in_match = value.lower() != "all"
         elif keyword == "include" and not in_match:
@@ -67,7 +68,7 @@ def _included(root: Path, value: str) -> list[Path]:
 def includes(text: str, path: str, keywords: Sequence[str]) -> bool:
     """Whether `text` includes the file `path` in time: before any Match, and before it sets one of `keywords`."""
     own = {SAME.get(keyword.lower(), keyword.lower()) for keyword in keywords}
-    for keyword, value in filter(None, map(keyword_of, text.splitlines())):
+    for keyword, value in filter(None, map(keyword_of, text.split("\n"))):
         if keyword == "include" and any(_matches(path, pattern) for pattern in _patterns(value)):
             return True
         if keyword == "match" or keyword in own:
@@ -76,8 +77,12 @@ def includes(text: str, path: str, keywords: Sequence[str]) -> bool:
 
 
 def with_option(text: str, keyword: str, value: str) -> str:
-    """`text` with the first line of `keyword` outside Match blocks replaced, or a new one before the first Match."""
-    lines = text.splitlines()
+    """`text` with the first line of `keyword` outside Match blocks replaced, or a new one before the first Match. Every
+    other line stays as it is, its line end included."""
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    end = "\r" if lines and all(line.endswith("\r") for line in lines) else ""
     name = SAME.get(keyword.lower(), keyword.lower())
     in_match = False
     first_match = None
@@ -89,10 +94,10 @@ def with_option(text: str, keyword: str, value: str) -> str:
             in_match = pair[1].lower() != "all"
             first_match = number if first_match is None else first_match
         elif pair[0] == name and not in_match:
-            lines[number] = f"{line.split()[0].split('=')[0]} {value}"
+            lines[number] = f"{line.split()[0].split('=')[0]} {value}{end}"
             break
     else:
-        lines.insert(len(lines) if first_match is None else first_match, f"{keyword} {value}")
+        lines.insert(len(lines) if first_match is None else first_match, f"{keyword} {value}{end}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -16,13 +16,20 @@ from ipc.errors import CommitError
 
 FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 OUTPUT_LIMIT = 600
+TEXT_LIMIT = 64 * 1024
 
 
 class Outcome(NamedTuple):
-    """How a program ended: exit status (negative: the signal) and the start of what it printed, in one line."""
+    """How a program ended: exit status (negative: the signal) and what it printed, on either output, as it stood."""
 
     status: int
-    output: str
+    text: str
+
+    @property
+    def output(self) -> str:
+        """The start of it in one printable line."""
+        line = " ".join(self.text.split())
+        return "".join(character for character in line if character.isprintable())[:OUTPUT_LIMIT]
 
 
 class Tools:
@@ -59,7 +66,7 @@ class Tools:
             except OSError as error:
                 raise CommitError(f"program {path} does not start: {error.strerror}") from None
             status = self._wait(process, name)
-            return Outcome(status, _one_line(os.pread(sink.fileno(), 4 * OUTPUT_LIMIT, 0)))
+            return Outcome(status, os.pread(sink.fileno(), TEXT_LIMIT, 0).decode("utf-8", "replace"))
 
     def run_well(self, name: str, *arguments: str, stdin: bytes = b"") -> Outcome:
         """As `run`, but any exit status except 0 is a CommitError with the program's own words."""
@@ -87,8 +94,3 @@ def _unnamed_file(content: bytes) -> FileIO:
     file.write(content)
     file.seek(0)
     return file
-
-
-def _one_line(output: bytes) -> str:
-    text = " ".join(output.decode("utf-8", "replace").split())
-    return "".join(character for character in text if character.isprintable())[:OUTPUT_LIMIT]

@@ -1,95 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns reading a file from ISO9660 media by pycdlib: Rock Ridge, Joliet, plain names; runs in the parser.
+"""Owns reading a file from ISO9660 media (ECMA-119), by Rock Ridge's, Joliet's or plain names; runs in the parser.
 
-Imported for these media only, and before confinement: pycdlib is the heaviest thing that a parser loads. It sees a
-bounded file object, never the descriptor, and whatever it raises on hostile input becomes an InputError.
+Only the root folder is looked at, since Azure's document lies there; no path table, no boot catalogue, no other folder.
 """
 
-import codecs
-import os
 import struct
-import time
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple, cast
-
-import pycdlib
-from pycdlib.pycdlibexception import PyCdlibException
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from ipc.errors import InputError
 from workers.parser.blocks import Blocks
 
-# Python loads codecs and the reader of dates from disk at their first use; a confined worker can open nothing any more.
-for _name in ("ascii", "latin-1", "utf-16_be", "utf-16_le"):
-    codecs.lookup(_name)
-time.strptime("1970", "%Y")
+SECTOR_BYTES = 2048
+FIRST_DESCRIPTOR, MAX_DESCRIPTORS = 16, 64
+MAX_DIRECTORY_BYTES = 1024 * 1024
+MAX_CONTINUATIONS = 8
 
-_BROKEN = (
-    PyCdlibException,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-_MORE_EXTENTS_FLAG = 0x80
+_PRIMARY, _SUPPLEMENTARY, _TERMINATOR = 1, 2, 255
+_JOLIET_ESCAPES = (b"%/@", b"%/C", b"%/E")
+_DIRECTORY_FLAG, _ASSOCIATED_FLAG, _MORE_EXTENTS_FLAG = 2, 4, 0x80
+_RECORD = struct.Struct("<BBI4xI4x7xBBB4xB")  # numbers of which both byte orders are kept are taken in the first
+_NAME_AT = 33
 
 
-class _Entry(NamedTuple):
-    """A file of the root folder: where its bytes are."""
+class _Record(NamedTuple):
+    """An entry of a directory: where its bytes are, its identifier, and the system use area behind that."""
 
     offset: int
     length: int
-    more_extents: bool
+    flags: int
+    interleaved: bool
+    identifier: bytes
+    system_use: bytes
+
+
+class _Volume(NamedTuple):
+    """What a volume descriptor leads to: the entries of the root, and the size of a block."""
+
+    block_bytes: int
+    entries: tuple[_Record, ...]
 
 
 def read_file(blocks: Blocks, name: str, limit_bytes: int) -> bytes:
     """The file called `name` in the root folder, in whichever of the three name spaces has it.
 
-    Case does not count, nor does what plain ISO9660 makes of a name: `OVF_ENV.XML;1` is `ovf-env.xml`."""
-    what = "ISO9660 file system"
-    try:
-        entry = _find(_BlockFile(blocks), _plain(name))
-    except _BROKEN as error:
-        raise InputError(what, f"is damaged or none at all ({type(error).__name__})") from None
-    if entry is None:
-        raise InputError(name, f"there is no such file in the {what}")
-    if entry.length > limit_bytes:
-        raise InputError(name, f"is {entry.length} bytes long, more than the {limit_bytes} allowed")
-    if entry.more_extents:
-        raise InputError(name, "goes on in a further extent")
-    return blocks.read(entry.offset, entry.length, name)
+    Case does not count, nor does what plain ISO9660 makes of a name: `OVF_ENV.XML;1` is `ovf-env.xml`. Raises
+    InputError that names the structure, when the medium is no ISO9660 or is damaged on the way to that file."""
+    for found, record in _names(blocks):
+        if _plain(found) == _plain(name):
+            return _content(blocks, record, name, limit_bytes)
+    raise InputError(name, "there is no such file in the ISO9660 file system")
 
 
-def _find(image: "_BlockFile", plain_name: str) -> _Entry | None:
-    iso = pycdlib.PyCdlib()
-    iso.open_fp(cast("BinaryIO", image))
-    for name, record in _entries(iso):
-        if _plain(name) == plain_name:
-            offset = record.extent_location() * iso.logical_block_size
-            return _Entry(offset, record.get_data_length(), bool(record.file_flags & _MORE_EXTENTS_FLAG))
-    return None
-
-
-def _entries(iso: pycdlib.PyCdlib) -> Iterator[tuple[str, pycdlib.dr.DirectoryRecord]]:
-    """Names and records of the root folder: Rock Ridge, then Joliet, then plain ISO9660."""
-    views: list[tuple[bool, str, Callable[[pycdlib.dr.DirectoryRecord], str]]] = [
-        (iso.has_rock_ridge(), "rr_path", _rock_ridge_name),
-        (iso.has_joliet(), "joliet_path", lambda record: record.file_identifier().decode("utf-16-be", "replace")),
-        (True, "iso_path", lambda record: record.file_identifier().decode("latin-1")),
-    ]
-    for keyword, name_of in ((keyword, name_of) for present, keyword, name_of in views if present):
-        for record in iso.list_children(**{keyword: "/"}):
-            if record is not None and record.is_file():
-                yield name_of(record), record
-
-
-def _rock_ridge_name(record: pycdlib.dr.DirectoryRecord) -> str:
-    return "" if record.rock_ridge is None else record.rock_ridge.name().decode("utf-8", "replace")
+def _content(blocks: Blocks, record: _Record, name: str, limit_bytes: int) -> bytes:
+    if record.length > limit_bytes:
+        raise InputError(name, f"is {record.length} bytes long, more than the {limit_bytes} allowed")
+    if record.flags & _MORE_EXTENTS_FLAG or record.interleaved:
+        raise InputError(name, "is interleaved or goes on in a further extent")
+    return blocks.read(record.offset, record.length, name)
 
 
 def _plain(name: str) -> str:
@@ -97,31 +65,95 @@ def _plain(name: str) -> str:
     return name.partition(";")[0].rstrip(".").casefold().replace("_", "-")
 
 
-class _BlockFile:
-    """The medium as the file object that pycdlib wants; reading on past the end gives less, as a file does."""
+def _names(blocks: Blocks) -> Iterator[tuple[str, _Record]]:
+    """Names and records of the root's files: Rock Ridge's, then Joliet's, then the plain ones."""
+    primary, joliet = _descriptors(blocks)
+    volume = _open(blocks, primary, "ISO9660 root directory")
+    skip = _system_use_skip(volume)
+    if skip is not None:
+        for record in _files(volume):
+            yield _rock_ridge_name(blocks, volume, record.system_use[skip:]), record
+    if joliet is not None:
+        for record in _files(_open(blocks, joliet, "Joliet root directory")):
+            yield record.identifier.decode("utf-16-be", "replace"), record
+    for record in _files(volume):
+        yield record.identifier.decode("latin-1"), record
 
-    mode = "rb"
 
-    def __init__(self, blocks: Blocks) -> None:
-        self._blocks = blocks
-        self._position = 0
+def _descriptors(blocks: Blocks) -> tuple[bytes, bytes | None]:
+    """The primary volume descriptor, and that of Joliet if there is one."""
+    primary, joliet = None, None
+    for sector in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + MAX_DESCRIPTORS):
+        what = f"ISO9660 volume descriptor, sector {sector}"
+        data = blocks.read(sector * SECTOR_BYTES, SECTOR_BYTES, what)
+        if data[1:6] != b"CD001":
+            raise InputError(what, "is none")
+        if data[0] == _TERMINATOR:
+            break
+        if data[0] == _PRIMARY and primary is None:
+            primary = data
+        elif data[0] == _SUPPLEMENTARY and data[88:91] in _JOLIET_ESCAPES and joliet is None:
+            joliet = data
+    if primary is None:
+        raise InputError("ISO9660 volume descriptors", "no primary one")
+    return primary, joliet
 
-    def read(self, length: int = -1) -> bytes:
-        left = max(self._blocks.size_bytes - self._position, 0)
-        take = left if length < 0 else min(length, left)
-        data = self._blocks.read(self._position, take, "ISO9660 file system") if take else b""
-        self._position += take
-        return data
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._blocks.size_bytes}[whence]
-        if start + offset < 0:
-            raise InputError("ISO9660 file system", "points before the start of the medium")
-        self._position = start + offset
-        return self._position
+def _open(blocks: Blocks, descriptor: bytes, what: str) -> _Volume:
+    block_bytes = struct.unpack_from("<H", descriptor, 128)[0]
+    if block_bytes not in (512, 1024, 2048):
+        raise InputError("ISO9660 volume descriptor", f"blocks of {block_bytes} bytes")
+    root = _record(descriptor[156:190], block_bytes, what)
+    if root.length > MAX_DIRECTORY_BYTES:
+        raise InputError(what, f"is {root.length} bytes long, more than the {MAX_DIRECTORY_BYTES} allowed")
+    data = blocks.read(root.offset, root.length, what)
+    entries, offset = [], 0
+    while offset < len(data):
+        length = data[offset]
+        if length == 0:  # no entry crosses into another block
+            offset += block_bytes - offset % block_bytes
+            continue
+        entries.append(_record(data[offset : offset + length], block_bytes, f"{what}, entry at byte {offset}"))
+        offset += length
+    return _Volume(block_bytes, tuple(entries))
 
-    def tell(self) -> int:
-        return self._position
 
-    def close(self) -> None:
-        """The descriptor belongs to whoever opened it."""
+def _record(data: bytes, block_bytes: int, what: str) -> _Record:
+    if len(data) <= _NAME_AT or len(data) < data[0] or _NAME_AT + data[32] > len(data):
+        raise InputError(what, "is cut off")
+    _, attributes, extent, length, flags, unit, gap, name_bytes = _RECORD.unpack_from(data)
+    end = _NAME_AT + name_bytes
+    offset = (extent + attributes) * block_bytes
+    system_use = data[end + (name_bytes + 1) % 2 :]
+    return _Record(offset, length, flags, bool(unit or gap), data[_NAME_AT:end], system_use)
+
+
+def _files(volume: _Volume) -> Iterator[_Record]:
+    return (record for record in volume.entries if not record.flags & (_DIRECTORY_FLAG | _ASSOCIATED_FLAG))
+
+
+def _system_use_skip(volume: _Volume) -> int | None:
+    """How many bytes stand before Rock Ridge's entries, told by the root's first entry; None without Rock Ridge."""
+    first = volume.entries[0].system_use if volume.entries else b""
+    return first[6] if first[:6] == b"SP\x07\x01\xbe\xef" and len(first) > 6 else None
+
+
+def _rock_ridge_name(blocks: Blocks, volume: _Volume, area: bytes) -> str:
+    """The name in the NM entries of a system use area and of its continuations; empty if there is none."""
+    name = b""
+    for _ in range(MAX_CONTINUATIONS):
+        following = None
+        while len(area) >= 4 and 4 <= area[2] <= len(area) and area[:2] != b"ST":
+            entry, area = area[: area[2]], area[area[2] :]
+            if entry[:2] == b"NM":
+                name += entry[5:]
+            elif entry[:2] == b"CE" and len(entry) >= 28:
+                following = struct.unpack("<I4xI4xI4x", entry[4:28])
+        if following is None:
+            return name.decode("utf-8", "replace")
+        block, offset, length = following
+        what = "Rock Ridge continuation"
+        if length > SECTOR_BYTES:
+            raise InputError(what, f"is {length} bytes long")
+        area = blocks.read(block * volume.block_bytes + offset, length, what)
+    raise InputError("Rock Ridge continuation", f"more than {MAX_CONTINUATIONS} of one entry")

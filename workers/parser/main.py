@@ -4,23 +4,25 @@
 Its process has an own uid, no capability, no network, no file but the descriptor that came with the request.
 """
 
+import os
 from collections.abc import Callable, Iterator
 
 from ipc.channel import Channel
 from ipc.descriptors import close_all, read_sealed, sealed_memfd
 from ipc.errors import BadDescriptor, InputError
-from ipc.messages import Message, ParseGoalState, ParseMedium, ParseVersions
-from workers.parser import goal_state, ovf, udf, versions, xml
+from ipc.messages import Message, ParseGoalState, ParseMedium, ParseOvf, ParseVersions
+from workers.parser import goal_state, iso, ovf, udf, versions, xml
 from workers.parser.blocks import Blocks
 from workers.runtime import Answer, serve_once
 
 OVF_NAME = "ovf-env.xml"
 
-# What may be read beside a document of full length. A medium of Azure's kind takes 20 KiB as UDF; pycdlib takes 140 KiB
-# of it, since it walks all name spaces, and makes objects of every record that it meets, hence gets less.
-BUDGET_BYTES = {
-    "udf": xml.MAX_DOCUMENT_BYTES + 2 * 1024 * 1024,
-    "iso": xml.MAX_DOCUMENT_BYTES + 512 * 1024,
+# What may be read of a medium: a document of full length, and more than any folder or table on the way to it takes.
+# Azure's kind takes 20 KiB.
+BUDGET_BYTES = xml.MAX_DOCUMENT_BYTES + 2 * 1024 * 1024
+READERS = {
+    "udf": lambda blocks: udf.read_file(blocks, (OVF_NAME,), xml.MAX_DOCUMENT_BYTES),
+    "iso": lambda blocks: iso.read_file(blocks, OVF_NAME, xml.MAX_DOCUMENT_BYTES),
 }
 
 
@@ -31,6 +33,7 @@ def main(channel: Channel, lock: Callable[[], None]) -> None:
         lock,
         {
             ParseMedium: on_parse_medium,
+            ParseOvf: on_parse_ovf,
             ParseGoalState: lambda _, descriptors: on_parse_document(goal_state.parse, descriptors),
             ParseVersions: lambda _, descriptors: on_parse_document(versions.parse, descriptors),
         },
@@ -40,8 +43,8 @@ def main(channel: Channel, lock: Callable[[], None]) -> None:
 def on_parse_medium(request: ParseMedium, descriptors: tuple[int, ...]) -> Iterator[Answer]:
     """`Ovf` with two sealed memfds: custom data, and the document without its password."""
     try:
-        blocks = Blocks(_only(descriptors), request.size_bytes, BUDGET_BYTES[request.reader])
-        document = _read_ovf(request.reader, blocks)
+        blocks = Blocks(_only(descriptors), request.size_bytes, BUDGET_BYTES)
+        document = READERS[request.reader](blocks)
     finally:
         close_all(descriptors)
     try:
@@ -52,21 +55,26 @@ def on_parse_medium(request: ParseMedium, descriptors: tuple[int, ...]) -> Itera
     yield parsed.ovf, (sealed_memfd("custom-data", parsed.custom_data), sealed_memfd(OVF_NAME, parsed.redacted))
 
 
+def on_parse_ovf(_: ParseOvf, descriptors: tuple[int, ...]) -> Iterator[Answer]:
+    """As from a medium, for the document itself in a sealed memfd."""
+    parsed = ovf.parse(_sealed(descriptors))
+    yield parsed.ovf, (sealed_memfd("custom-data", parsed.custom_data), sealed_memfd(OVF_NAME, parsed.redacted))
+
+
 def on_parse_document(parse: Callable[[bytes], Message], descriptors: tuple[int, ...]) -> Iterator[Answer]:
     """The message that `parse` makes of the one sealed document."""
+    yield parse(_sealed(descriptors))
+
+
+def _sealed(descriptors: tuple[int, ...]) -> bytes:
+    """The one sealed document. What is too long is the document's fault, hence an InputError, and nothing is read."""
     try:
-        document = read_sealed(_only(descriptors), xml.MAX_DOCUMENT_BYTES)
+        size = os.fstat(_only(descriptors)).st_size
+        if size > xml.MAX_DOCUMENT_BYTES:
+            raise InputError("document", f"is {size} bytes long, more than the {xml.MAX_DOCUMENT_BYTES} allowed")
+        return read_sealed(descriptors[0], xml.MAX_DOCUMENT_BYTES)
     finally:
         close_all(descriptors)
-    yield parse(document)
-
-
-def _read_ovf(reader: str, blocks: Blocks) -> bytes:
-    if reader == "udf":
-        return udf.read_file(blocks, (OVF_NAME,), xml.MAX_DOCUMENT_BYTES)
-    from workers.parser import iso
-
-    return iso.read_file(blocks, OVF_NAME, xml.MAX_DOCUMENT_BYTES)
 
 
 def _only(descriptors: tuple[int, ...]) -> int:

@@ -70,7 +70,9 @@ def redact(source: bytes, root: xml.Element) -> bytes:
         if element.name.rpartition(" ")[2] != "UserPassword" or element.start < done:
             continue
         tag = _START_TAG.match(source, element.start)
-        if tag is None or tag.group().endswith(b"/>"):
+        if tag is None:
+            raise InputError("UserPassword", "is not where it was read: no copy without the password can be made")
+        if tag.group().endswith(b"/>"):
             continue
         pieces += [source[done : tag.end()], b"*"]
         done = element.end

@@ -91,10 +91,11 @@ def _look_up(volume: Volume, inode: Inode, name: str) -> tags.Extent | None:
     data = content(volume, inode, MAX_DIRECTORY_BYTES)
     found, offset = None, 0
     while offset < len(data):
-        if offset + 38 > len(data):
-            raise InputError(inode.what, f"the entry at byte {offset} is cut off")
-        bits, name_bytes, used_bytes = struct.unpack_from("<18xBB16xH", data, offset)
+        head = data[offset : offset + 38].ljust(38, b"\xff")
+        bits, name_bytes, used_bytes = struct.unpack_from("<18xBB16xH", head)
         end = offset + 38 + used_bytes + name_bytes
+        if end > len(data):
+            raise InputError(inode.what, f"the entry at byte {offset} is cut off")
         following = end + 3 & ~3
         tags.check_tag(data[offset:following], (tags.FILE_IDENTIFIER,), None, f"{inode.what}, entry at byte {offset}")
         if not bits & (_DELETED_BIT | _PARENT_BIT):

@@ -72,6 +72,10 @@ def as_utf8(document: bytes) -> bytes:
         text = document.removeprefix(_UTF8_MARK).decode(encoding)
     except UnicodeDecodeError as error:
         raise InputError(f"byte {error.start}", f"is not {encoding.upper()}") from None
+    if "\0" in text:
+        # Expat would take it for UTF-16, whatever it is told: the tree and these bytes would be two documents.
+        problem = "is NUL, which no XML has (UTF-16 needs its byte order mark)"
+        raise InputError(f"character {text.index(chr(0))}", problem)
     return _DECLARED_UTF16.sub(rb"\1utf-8", text.encode())
 
 

@@ -4,6 +4,7 @@
 Pure; runs in the provisioning worker. All of the OVF is judged before the first proposal leaves.
 """
 
+import posixpath
 from collections.abc import Callable
 
 from ipc.errors import InputError
@@ -26,7 +27,8 @@ from workers.provisioning import grammar
 
 HashPassword = Callable[[Secret, str, int], Secret]
 
-NOBODY = 65534
+# What kernel and distributions use for "nobody", and no uid at all; a person may have any other above uid_min.
+NOBODIES = frozenset({65534, 65535, 0xFFFFFFFE, 0xFFFFFFFF})
 
 
 def plan(
@@ -59,14 +61,16 @@ def _check_account(account: AccountFacts, options: ProvisioningOptions, *, has_p
         return
     if account.uid == 0:
         raise InputError("UserName", "is another name of root")
-    if account.uid_min <= account.uid < NOBODY:
+    if account.uid >= account.uid_min and account.uid not in NOBODIES:
         return
     # The reference goes on, and a web server's account can log in and use sudo.
     if not account.for_a_person:
         raise InputError("UserName", f"is the account of a daemon, uid {account.uid}, that nobody logs in to")
     if has_password and not options.allow_reset_sys_user:
         raise InputError(
-            "UserPassword", f"is for a system account, uid {account.uid}, and Provisioning.AllowResetSysUser is n"
+            "UserPassword",
+            f"is for a system account, uid {account.uid} below {account.uid_min}; that takes "
+            "Provisioning.AllowResetSysUser=y",
         )
 
 
@@ -79,6 +83,8 @@ def _keys(ovf: Ovf, user: str, home: str, home_dir: str) -> list[PlaceKeys]:
         if not key.value.strip():
             named = "by thumbprint only, and certificates are not fetched yet" if key.fingerprint else "by nothing"
             raise InputError("PublicKey", f"is named {named}")
+        if not posixpath.normpath(home).strip("/.") or not home.startswith("/"):
+            raise InputError("PublicKey", f"has no home of {user} to go to: passwd names {home or 'none'}")
         path = grammar.key_path(key.path, home, home_dir, user)
         files.setdefault(path, {})[grammar.public_key(key.value)] = None
     return [PlaceKeys(user, home, path, tuple(keys)) for path, keys in files.items()]

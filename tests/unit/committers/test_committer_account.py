@@ -5,10 +5,12 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ipc.errors import CommitError
 from ipc.messages import CommitAccount, CommitPassword
@@ -16,6 +18,7 @@ from ipc.secret import Secret
 from tests.unit.committers.apart import apart
 from workers.committers import account_files as files
 from workers.committers.account import make_account
+from workers.committers.account_tools import run_past_locks
 from workers.committers.commit import perform
 from workers.committers.password import set_password
 from workers.committers.tools import FOLDERS, Tools
@@ -134,6 +137,118 @@ def test_what_stands_under_that_name_already_is_left_alone(line: str, file: str,
         assert not failure.value.changed
         assert files.read(ROOT) == before
         assert not list(Path("/home").iterdir())
+
+    apart(body)
+
+
+JIT = CommitAccount("azureuser", "/home/azureuser", 1000, "JIT_Account", "2031-04-05")
+JIT_DAY = "22374"
+
+
+def test_comment_and_day_of_expiry_are_set_once() -> None:
+    def body() -> None:
+        perform(make_account, JIT)
+        now = files.read(ROOT)
+        assert (files.entry(now, files.PASSWD, "azureuser") or [])[4] == "JIT_Account"
+        assert (files.entry(now, files.SHADOW, "azureuser") or [])[7] == JIT_DAY
+        said = subprocess.run(["chage", "-l", "azureuser"], check=True, capture_output=True, text=True).stdout
+        assert "Apr 05, 2031" in said
+        assert perform(make_account, JIT).changes == ()
+        with pytest.raises(CommitError, match=f"expires on day {JIT_DAY} of /etc/shadow, not on day 22375"):
+            perform(make_account, replace(JIT, expires="2031-04-06"))
+        with pytest.raises(CommitError, match="has another comment than Other"):
+            perform(make_account, replace(JIT, comment="Other"))
+        # Killed between passwd and shadow: the day is still to come.
+        shadow = Path("/etc/shadow")
+        lines = shadow.read_text().splitlines(keepends=True)
+        shadow.write_text("".join(line for line in lines if not line.startswith("azureuser:")))
+        perform(make_account, JIT)
+        assert (files.entry(files.read(ROOT), files.SHADOW, "azureuser") or [])[7] == JIT_DAY
+
+    apart(body)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"comment": "a:b"}, "the comment is not one line without a colon"),
+        ({"comment": "a\nb"}, "the comment is not one line without a colon"),
+        ({"expires": "2031-02-30"}, "no date from 1970-01-01 on"),
+        ({"expires": "20310405"}, "no date from 1970-01-01 on"),
+        ({"expires": "1969-12-31"}, "no date from 1970-01-01 on"),
+        ({"expires": "tomorrow"}, "no date from 1970-01-01 on"),
+    ],
+)
+def test_a_comment_or_day_that_is_none_reaches_no_tool(change: dict[str, str], words: str) -> None:
+    with pytest.raises(CommitError, match=words) as failure:
+        perform(make_account, replace(REQUEST, **change), tools=Tools(()))
+    assert not failure.value.changed
+
+
+@pytest.mark.parametrize("name", ["a", "_", "x" * 32, "UserName", "first.last", "a-", "a_1"])
+def test_names_at_the_limits_are_made(name: str) -> None:
+    def body() -> None:
+        perform(make_account, CommitAccount(name, f"/home/{name}", 1000))
+        perform(set_password, CommitPassword(name, Secret(HASH)))
+        assert Path(f"/home/{name}").owner() == name
+
+    apart(body)
+
+
+@pytest.mark.parametrize("kind", ["mounted", "made", "half filled"])
+def test_an_empty_home_of_roots_becomes_the_accounts(kind: str) -> None:
+    """As a file system of its own would be, prepared in the image and mounted by it."""
+
+    def body() -> None:
+        home = Path("/home/azureuser")
+        home.mkdir(mode=0o755)
+        if kind == "mounted":
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(home)], check=True)
+            (home / "lost+found").mkdir(mode=0o700)
+        if kind == "half filled":
+            (home / ".bashrc").write_text("hal")
+        assert [change.path for change in perform(make_account, REQUEST).changes if "home" in change.path] == [
+            str(home)
+        ]
+        (home / "lost+found").rmdir() if kind == "mounted" else None
+        home_is_whole()
+        assert (home / ".bashrc").read_bytes() == Path("/etc/skel/.bashrc").read_bytes()
+        assert perform(make_account, REQUEST).changes == ()
+
+    apart(body)
+
+
+def test_an_images_own_account_gets_the_home_that_it_lacks() -> None:
+    def body() -> None:
+        for path, line in (
+            ("/etc/passwd", "azureuser:x:4000:50::/home/azureuser:/bin/sh"),
+            ("/etc/shadow", "azureuser:!:1::::::"),
+        ):
+            Path(path).write_text(f"{Path(path).read_text()}{line}\n")
+        perform(make_account, REQUEST)
+        assert Path("/home/azureuser").stat().st_uid == 4000
+        assert (files.entry(files.read(ROOT), files.PASSWD, "azureuser") or [])[3] == "50"
+
+    apart(body)
+
+
+def test_a_lock_that_another_program_holds_is_waited_for_then_told() -> None:
+    def body() -> None:
+        before = files.read(ROOT)
+        script = "printf %s $$ >/etc/passwd.lock; echo held; read go; sleep 0.3; rm /etc/passwd.lock"
+        pipe = subprocess.PIPE
+        with subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=pipe) as other:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(CommitError, match=f"stay locked by another program; .*process {other.pid} ") as failure:
+                run_past_locks(Tools(), "useradd", "--", "azureuser", patience_s=0)
+            assert not failure.value.changed
+            assert files.read(ROOT) == before
+            other.stdin.write(b"go\n")
+            other.stdin.flush()
+            perform(make_account, REQUEST)
+        only_new_account(before)
 
     apart(body)
 

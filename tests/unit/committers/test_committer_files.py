@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The committers of host name, sudoers, root lock, sshd and host keys, on real files and with the real tools."""
+"""The committers of host name, root lock, sshd and host keys, on real files and with the real tools."""
 
 import fcntl
 import os
@@ -16,22 +16,20 @@ from ipc.messages import (
     CommitPaths,
     CommitRootLock,
     CommitSshd,
-    CommitSudo,
     InstallHostKeys,
     MakeHostKeys,
+    ReadHostKeys,
 )
 from tests.unit.committers.apart import CLONE_NEWNS, CLONE_NEWUTS, apart
 from workers.committers import root_lock
 from workers.committers.commit import perform
-from workers.committers.host_keys import install_keys, make_keys
+from workers.committers.host_keys import install_keys, make_keys, read_keys
 from workers.committers.hostname import set_host_name
 from workers.committers.root_lock import lock_root
 from workers.committers.sshd import configure_sshd
-from workers.committers.sudoers import grant_sudo
 from workers.committers.tools import FOLDERS, Tools
 
 PATHS = CommitPaths()
-NO_PASSWORD = CommitSudo("azureuser", without_password=True, paths=PATHS)
 SSHD_OFF = CommitSshd(False, 180, PATHS)
 DROP_IN = "etc/ssh/sshd_config.d/50-agent-supervisor.conf"
 
@@ -81,67 +79,6 @@ def test_a_host_name_that_can_not_be_kept_is_not_set() -> None:
         assert os.uname().nodename == before
 
     apart(body, namespaces=CLONE_NEWNS | CLONE_NEWUTS)
-
-
-# --- sudoers ---
-
-
-def test_a_sudoers_line_is_written_once(root: Path) -> None:
-    target = root / "etc/sudoers.d/waagent"
-    target.write_text("other ALL=(ALL) ALL")
-    for _ in range(2):
-        perform(grant_sudo, NO_PASSWORD, root)
-    perform(grant_sudo, CommitSudo("azureuser", without_password=False, paths=PATHS), root)
-    assert target.read_text().splitlines() == [
-        "other ALL=(ALL) ALL",
-        "azureuser ALL=(ALL) NOPASSWD: ALL",
-        "azureuser ALL=(ALL) ALL",
-    ]
-    assert stat.S_IMODE(target.stat().st_mode) == 0o440
-    assert leftovers(root) == []
-
-
-@pytest.mark.skipif(Tools().find("visudo") is None, reason="there is no visudo here")
-def test_what_visudo_refuses_never_takes_effect(root: Path) -> None:
-    target = root / "etc/sudoers.d/waagent"
-    target.write_text("this is no sudoers line\n")
-    with pytest.raises(CommitError, match="visudo refuses") as failure:
-        perform(grant_sudo, NO_PASSWORD, root)
-    assert not failure.value.changed
-    assert target.read_text() == "this is no sudoers line\n"
-    assert leftovers(root) == []
-
-
-def test_sudoers_without_visudo(root: Path) -> None:
-    perform(grant_sudo, NO_PASSWORD, root, Tools(()))
-    assert (root / "etc/sudoers.d/waagent").read_text() == "azureuser ALL=(ALL) NOPASSWD: ALL\n"
-
-
-@pytest.mark.parametrize("name", ["ALL", "Defaults", "a b", "%sudo", "x,y", "#0", "a\nb", "User_Alias"])
-def test_a_name_that_sudoers_reads_otherwise_is_refused(root: Path, name: str) -> None:
-    with pytest.raises(CommitError, match="not a name"):
-        perform(grant_sudo, CommitSudo(name, without_password=True, paths=PATHS), root)
-    assert not (root / "etc/sudoers.d/waagent").exists()
-
-
-def test_a_missing_sudoers_folder_is_made_and_included_once(root: Path) -> None:
-    (root / "etc/sudoers.d").rmdir()
-    main_file = root / "etc/sudoers"
-    main_file.write_text("root ALL=(ALL:ALL) ALL")
-    main_file.chmod(0o440)
-    committed = perform(grant_sudo, NO_PASSWORD, root)
-    assert {change.path for change in committed.changes} == {"/etc/sudoers", "/etc/sudoers.d", "/etc/sudoers.d/waagent"}
-    # Killed between the include and the folder: done again, the include stays one.
-    shutil.rmtree(root / "etc/sudoers.d")
-    perform(grant_sudo, NO_PASSWORD, root)
-    assert main_file.read_text() == "root ALL=(ALL:ALL) ALL\n#includedir /etc/sudoers.d\n"
-    assert stat.S_IMODE(main_file.stat().st_mode) == 0o440
-
-
-def test_without_sudo_the_folder_is_made_and_the_lack_told(root: Path) -> None:
-    (root / "etc/sudoers.d").rmdir()
-    assert "sudo is not installed" in perform(grant_sudo, NO_PASSWORD, root, Tools(())).fact
-    assert not (root / "etc/sudoers").exists()
 
 
 # --- root lock ---
@@ -196,12 +133,35 @@ def test_root_is_locked_under_the_lock_of_the_account_tools(root: Path) -> None:
         os.close(end)
 
 
-def test_a_shadow_file_that_is_a_link_is_not_followed(root: Path) -> None:
+def test_a_shadow_file_that_is_a_link_or_none_is_not_written(root: Path) -> None:
     (root / "etc/elsewhere").write_text("root:$6$a$b:1::::::\n")
     (root / "etc/shadow").symlink_to("elsewhere")
-    with pytest.raises(CommitError) as failure:
+    with pytest.raises(CommitError, match="/etc/shadow: is a link") as failure:
         perform(lock_root, CommitRootLock(PATHS), root)
     assert not failure.value.changed
+    with pytest.raises(CommitError, match=r"/etc/other, which OS\.PasswordPath names, does not exist"):
+        perform(lock_root, CommitRootLock(CommitPaths(shadow="/etc/other")), root)
+
+
+def test_the_shadow_file_may_be_elsewhere(root: Path) -> None:
+    (root / "etc/shadow").write_text("root:$6$a$b:1::::::\n")
+    elsewhere = root / "var/lib/extrausers/shadow"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text("root:$6$a$b:1::::::\n")
+    perform(lock_root, CommitRootLock(CommitPaths(shadow="/var/lib/extrausers/shadow")), root)
+    assert elsewhere.read_text() == "root:*LOCK*:1::::::\n"
+    assert (root / "etc/shadow").read_text() == "root:$6$a$b:1::::::\n"
+
+
+@pytest.mark.parametrize("field", ["", "$6$a$b"])
+def test_a_root_password_outside_the_shadow_file_is_told(root: Path, field: str) -> None:
+    (root / "etc/shadow").write_text("root:$6$a$b:1::::::\n")
+    (root / "etc/passwd").write_text(f"root:{field}:0:0::/root:/bin/sh\n")
+    with pytest.raises(CommitError, match="root's password stands in /etc/passwd") as failure:
+        perform(lock_root, CommitRootLock(PATHS), root)
+    assert not failure.value.changed
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    assert perform(lock_root, CommitRootLock(PATHS), root).fact == "root's password locked"
 
 
 # --- sshd ---
@@ -309,25 +269,27 @@ def ssh_keys(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.glob("ssh_host_*")}
 
 
-@pytest.mark.parametrize("key_type", ["ed25519", "auto"])
+@pytest.mark.parametrize("key_type", ["rsa", "dsa", "ecdsa", "ed25519", "auto"])
 def test_host_keys_are_made_then_installed(root: Path, key_type: str) -> None:
     ssh_dir = root / "etc/ssh"
     for name in ("ssh_host_rsa_key", "ssh_host_rsa_key.pub", "ssh_host_dsa_key-cert.pub"):
         (ssh_dir / name).write_text("old")
     made = perform(make_keys, MakeHostKeys(key_type, staging(root), fresh=False))
     assert (ssh_dir / "ssh_host_rsa_key").read_text() == "old"
-    assert perform(make_keys, MakeHostKeys(key_type, staging(root), fresh=False)).fact == made.fact
+    assert perform(make_keys, MakeHostKeys(key_type, staging(root), fresh=False)).host_keys == made.host_keys
     request = InstallHostKeys(staging(root), str(ssh_dir))
     installed = perform(install_keys, request)
-    types = ["ed25519"] if key_type == "ed25519" else sorted({"rsa", "ecdsa", "ed25519"})
+    types = ["ecdsa", "ed25519", "rsa"] if key_type == "auto" else [key_type]
     expected = {f"ssh_host_{each}_key": 0o600 for each in types} | {f"ssh_host_{each}_key.pub": 0o644 for each in types}
     assert ssh_keys(ssh_dir) == expected
-    assert installed.fact.startswith(made.fact)
-    for each in types:
+    assert installed.host_keys == made.host_keys == perform(read_keys, ReadHostKeys(str(ssh_dir))).host_keys
+    for each, key in zip(types, made.host_keys, strict=True):
         shown = subprocess.run(
             ["ssh-keygen", "-lf", str(ssh_dir / f"ssh_host_{each}_key")], check=True, capture_output=True, text=True
         )
-        assert shown.stdout.split()[1] in made.fact
+        bits, fingerprint, *_, kind = shown.stdout.split()
+        assert (str(key.bits), f"SHA256:{key.sha256}", f"({key.algorithm.upper()})") == (bits, fingerprint, kind)
+        assert f"{key.public}\n" == (ssh_dir / f"ssh_host_{each}_key.pub").read_text()
     assert perform(install_keys, request).changes == ()
     assert sorted(path.name for path in ssh_dir.iterdir()) == sorted(expected)
 
@@ -364,6 +326,37 @@ def test_no_host_key_goes_before_new_ones_are_there(root: Path, tmp_path: Path) 
     with pytest.raises(CommitError, match="is not there"):
         perform(install_keys, InstallHostKeys(staging(root), f"{root}/etc/ssh"))
     tools = program(tmp_path / "bin", "ssh-keygen", "echo unknown key type dsa >&2; exit 255")
-    with pytest.raises(CommitError, match="status 255: unknown key type dsa"):
+    with pytest.raises(CommitError, match=r"Provisioning\.SshHostKeyPairType .* status 255: unknown key type dsa"):
         perform(make_keys, MakeHostKeys("dsa", staging(root), fresh=False), tools=tools)
     assert old.read_text() == "old"
+
+
+def test_of_the_keys_that_an_image_keeps_only_public_halves_are_read(root: Path) -> None:
+    ssh_dir = root / "etc/ssh"
+    request = ReadHostKeys("/etc/ssh")
+    assert perform(read_keys, request, root).host_keys == ()
+    (ssh_dir / "ssh_host_ed25519_key").mkdir()
+    public = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43}"
+    (ssh_dir / "ssh_host_ed25519_key.pub").write_text(f"{public}\n")
+    read = perform(read_keys, request, root)
+    assert [(key.algorithm, key.bits, key.public) for key in read.host_keys] == [("ed25519", 256, public)]
+    assert read.changes == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "ssh-rsa",
+        "ssh-rsa AAAA",
+        "ssh-new AAAAB3NzaC1yc2E=",
+        f"ssh-rsa AAAAB3NzaC1yc2E {'x' * 4096}",
+        "ssh-rsa ====",
+        "\0",
+    ],
+)
+def test_a_public_half_that_no_ssh_keygen_wrote_is_refused(root: Path, content: str) -> None:
+    (root / "etc/ssh/ssh_host_rsa_key.pub").write_text(content)
+    read = perform(read_keys, ReadHostKeys("/etc/ssh"), root)
+    assert read.host_keys == ()
+    assert read.fact == "/etc/ssh/ssh_host_rsa_key.pub holds no public key of a known kind, in one line"

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The home committer, in child processes that really become another uid, against every trap a home can hold."""
 
+import base64
 import os
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +18,7 @@ from supervisor.jail.beneath import open_beneath
 from tests.unit.committers.apart import apart
 from workers.committers.commit import perform
 from workers.committers.home_keys import become_account, place_keys
+from workers.provisioning import grammar
 
 pytestmark = pytest.mark.root
 
@@ -123,12 +126,15 @@ def test_links_are_not_followed(home: Path, place: Path) -> None:
     (outside / "authorized_keys").write_text("")
     own(outside, outside / "authorized_keys")
     (home / ".ssh").symlink_to(outside)
-    refused(request(home), "not a folder")
+    refused(request(home), r"\.ssh is not a folder, or a link to one, and links are not followed there")
+    (home / ".ssh").unlink()
+    (home / ".ssh").touch()
+    refused(request(home), r"\.ssh is not a folder")
     (home / ".ssh").unlink()
     (home / ".ssh").mkdir(mode=0o700)
     (home / PATH).symlink_to(outside / "authorized_keys")
     own(home / ".ssh")
-    refused(request(home), "symbolic links|authorized_keys")
+    refused(request(home), "authorized_keys is a link, and links are not followed there")
     assert (outside / "authorized_keys").read_text() == ""
 
 
@@ -143,7 +149,14 @@ def test_files_with_a_second_name_or_another_owner_are_left_alone(home: Path, pl
     (home / PATH).unlink()
     os.mkfifo(home / PATH)
     own(home / PATH)
-    refused(request(home), "not a plain file")
+    refused(request(home), "authorized_keys is a folder or a device, not a plain file")
+    (home / PATH).unlink()
+    (home / PATH).mkdir()
+    own(home / PATH)
+    refused(request(home), "authorized_keys is a folder or a device, not a plain file")
+    (home / PATH).rmdir()
+    (home / PATH).touch(mode=0o600)
+    refused(request(home), "authorized_keys is there, and the account may not read it")
     assert (place / "second").read_text() == ""
 
 
@@ -166,4 +179,71 @@ def test_a_temporary_file_planted_before_is_not_written_through(home: Path, plac
 
 def test_root_owned_homes_are_out_of_reach(home: Path) -> None:
     os.chown(home, 0, 0)
-    refused(request(home), "Permission denied")
+    refused(request(home), r"\.ssh can't be made: the account may not write to .*, which belongs to uid 0")
+
+
+def test_a_home_that_is_not_there_is_told(home: Path) -> None:
+    refused(request(home / "none"), "the account's home .*/none does not exist")
+    (home / "file").touch()
+    refused(request(home / "file"), "the account's home .*/file is not a folder")
+
+
+def test_the_way_to_the_home_may_be_a_link_of_roots_to_another_file_system(home: Path, place: Path) -> None:
+    def body() -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(home)], check=True)
+        own(home)
+        link = place / "link"
+        link.symlink_to(home)
+        child = os.fork()
+        if child == 0:
+            _done(request(link))
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert (home / PATH).read_text().splitlines() == list(KEYS)
+
+    apart(body, system_copy=False)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_no_component_below_the_home_is_a_link(home: Path, place: Path, depth: int) -> None:
+    """Each in its turn leads to a folder that the account could write to."""
+    parts = [".config", "ssh", "keys"]
+    outside = place / "outside"
+    (outside / "ssh").mkdir(parents=True)
+    (outside / "keys").touch()
+    own(outside, outside / "ssh", outside / "keys")
+    folder = home
+    for part in parts[:depth]:
+        folder /= part
+        folder.mkdir(mode=0o700)
+        own(folder)
+    (folder / parts[depth]).symlink_to(outside / "keys" if depth == 2 else outside)
+    refused(request(home, "/".join(parts)), f"{parts[depth]} is .*a link.*, and links are not followed there")
+    assert sorted(path.name for path in outside.rglob("*")) == ["keys", "ssh"]
+
+
+def test_every_type_of_key_that_is_placed_is_one_that_openssh_reads(home: Path, place: Path) -> None:
+    keys = []
+    for kind in ("rsa", "dsa", "ecdsa -b 256", "ecdsa -b 384", "ecdsa -b 521", "ed25519"):
+        path = place / kind.replace(" ", "")
+        subprocess.run(["ssh-keygen", "-q", "-t", *kind.split(), "-N", "", "-C", kind, "-f", str(path)], check=True)
+        keys.append(path.with_name(f"{path.name}.pub").read_text().strip())
+    keys += [_of_a_token("sk-ssh-ed25519@openssh.com", b"\x07" * 32)]
+    keys += [_of_a_token("sk-ecdsa-sha2-nistp256@openssh.com", b"nistp256", _point(keys[2]))]
+    taken = tuple(grammar.public_key(key) for key in keys)
+    assert taken == tuple(keys)
+    as_account(lambda: _done(request(home, keys=taken)))
+    shown = subprocess.run(["ssh-keygen", "-lf", str(home / PATH)], check=True, capture_output=True, text=True)
+    kinds = "RSA DSA ECDSA ECDSA ECDSA ED25519 ED25519-SK ECDSA-SK"
+    assert [line.rpartition("(")[2].rstrip(")") for line in shown.stdout.splitlines()] == kinds.split()
+
+
+def _of_a_token(kind: str, *parts: bytes) -> str:
+    """A public key as a security token's would be: its type, its parts, the application."""
+    blob = b"".join(len(part).to_bytes(4) + part for part in (kind.encode(), *parts, b"ssh:"))
+    return f"{kind} {base64.b64encode(blob).decode()} token"
+
+
+def _point(ecdsa_key: str) -> bytes:
+    """The point of an ecdsa-sha2-nistp256 key: the 65 bytes at its end."""
+    return base64.b64decode(ecdsa_key.split()[1])[-65:]

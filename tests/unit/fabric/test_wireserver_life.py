@@ -60,6 +60,8 @@ def test_a_record_holds_the_whole_request(tmp_path: Path) -> None:
             "verdict": "accepted",
             "why": "",
             "fault": "",
+            "rule": "",
+            "passed": list(server.records[0].passed),
             "number": 1,
             "time": 1234.5,
             "monotonic": 77.0,

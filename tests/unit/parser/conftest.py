@@ -46,7 +46,7 @@ def descriptor() -> Iterator[Callable[[bytes], int]]:
 
 @pytest.fixture
 def read_udf(descriptor: Callable[[bytes], int]) -> Read:
-    def read(image: bytes, *path: str, size: int | None = None, budget: int = BUDGET_BYTES["udf"]) -> bytes:
+    def read(image: bytes, *path: str, size: int | None = None, budget: int = BUDGET_BYTES) -> bytes:
         blocks = Blocks(descriptor(image), len(image) if size is None else size, budget)
         return udf.read_file(blocks, path or (OVF_NAME,), xml.MAX_DOCUMENT_BYTES)
 
@@ -56,6 +56,6 @@ def read_udf(descriptor: Callable[[bytes], int]) -> Read:
 @pytest.fixture
 def read_iso(descriptor: Callable[[bytes], int]) -> Read:
     def read(image: bytes, name: str = OVF_NAME) -> bytes:
-        return iso.read_file(Blocks(descriptor(image), len(image), BUDGET_BYTES["iso"]), name, xml.MAX_DOCUMENT_BYTES)
+        return iso.read_file(Blocks(descriptor(image), len(image), BUDGET_BYTES), name, xml.MAX_DOCUMENT_BYTES)
 
     return read

@@ -186,3 +186,15 @@ def test_what_is_too_long_or_useless_is_refused_by_name(document: bytes, where: 
 def test_the_most_that_is_accepted_fits_into_a_frame() -> None:
     parsed = ovf.parse(make_ovf("ü" * 1024, "ü" * 1024, "ü" * 1024, keys=["k" * 16000] * 8, key_path="/p"))
     assert decode(encode(parsed.ovf, 0, 2)).message == parsed.ovf
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_its_mark_is_refused_since_no_copy_of_it_would_be_without_the_password(encoding: str) -> None:
+    with pytest.raises(InputError, match="is NUL, which no XML has"):
+        ovf.parse(make_ovf(password=PASSWORD).decode().encode(encoding))
+
+
+def test_no_copy_is_made_when_the_element_is_not_where_it_was_read() -> None:
+    source = make_ovf(password=PASSWORD)
+    with pytest.raises(InputError, match="no copy without the password can be made"):
+        ovf.redact(source, xml.Element("UserPassword", {}, source.index(b"UserPassword")))

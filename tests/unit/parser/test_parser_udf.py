@@ -105,6 +105,8 @@ MKUDFFS = [
     ("hd", "1.02", "--ad=long"),
     ("dvd", "1.50", "--strategy=4"),
     ("dvdram", "2.00", "--noefe"),
+    ("cd", "1.02", "--ad=long"),
+    ("dvd", "2.01", "--ad=short"),
     ("hd", "2.01", "--strategy=4096"),
     ("dvdrw", "1.50", "--spartable=4"),
     ("cdrw", "2.01", "--spartable=1"),

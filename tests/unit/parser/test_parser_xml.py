@@ -53,6 +53,12 @@ def test_utf8_and_utf16_are_read(document: bytes) -> None:
     assert parse(document).text == "ü"
 
 
+def test_a_text_of_many_lines_is_one() -> None:
+    """Expat hands it over in pieces."""
+    text = "a line of text\n" * 2000
+    assert parse(b"<a>" + text.encode() + b"</a>").text == text
+
+
 @pytest.mark.parametrize(
     ("document", "where", "problem"),
     [
@@ -60,7 +66,11 @@ def test_utf8_and_utf16_are_read(document: bytes) -> None:
         (b"<a>" + b"x" * xml.MAX_DOCUMENT_BYTES, "document", "more than the"),
         (b"<a>\xff</a>", "byte 3", "is not UTF-8"),
         (b"\xff\xfe<\0a", "byte 4", "is not UTF-16"),
-        (b"\0\0\0<", "line 1, column 1", "not well-formed"),
+        (b"\0\0\0<", "character 0", "is NUL"),
+        ("<a>ü</a>".encode("utf-16-le"), "byte 6", "is not UTF-8"),
+        # Valid UTF-8, and expat would read it as UTF-16: what takes the password out of it would find nothing there.
+        ("<a>u</a>".encode("utf-16-le"), "character 1", "needs its byte order mark"),
+        ("<a>u</a>".encode("utf-16-be"), "character 0", "needs its byte order mark"),
         (b"no xml", "line 1, column 1", "syntax error"),
         (b"<a>\n  <b></a>", "line 2, column 8", "mismatched tag"),
         (b"<a>", "line 1, column 4", "no element found"),

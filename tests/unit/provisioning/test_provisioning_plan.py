@@ -126,6 +126,81 @@ def test_user_names_that_are_refused(name: str) -> None:
     assert refusal(replace(OVF, user_name=name)) == "UserName"
 
 
+NOT_A_NAME = "UserName: is not 1 to 32 of A-Z a-z 0-9 _ . - beginning with a letter or _"
+NOT_LABELS = "HostName: is not made of labels of 1 to 63 letters, digits and inner hyphens"
+NO_TYPE = "PublicKey/Value: does not begin with a key type that OpenSSH knows"
+NOT_A_LINE = "PublicKey/Value: is not one line of printable text"
+
+
+@pytest.mark.parametrize(
+    ("ovf", "words"),
+    [
+        (replace(OVF, user_name="root"), "UserName: root is not provisioned"),
+        (replace(OVF, user_name=""), NOT_A_NAME),
+        (replace(OVF, user_name="x" * 300), NOT_A_NAME),
+        (replace(OVF, user_name="a\nb"), NOT_A_NAME),
+        (replace(OVF, user_name="a/b"), NOT_A_NAME),
+        (replace(OVF, user_name="-r"), NOT_A_NAME),
+        (replace(OVF, user_name="üser"), NOT_A_NAME),
+        (replace(OVF, user_name="ALL"), "UserName: ALL has a meaning of its own in sudoers"),
+        (replace(OVF, host_name="x" * 65), "HostName: is longer than 64 characters"),
+        (replace(OVF, host_name="my vm"), NOT_LABELS),
+        (replace(OVF, host_name="vm."), NOT_LABELS),
+        (with_key(f"{ED25519}\n{ED25519}"), NOT_A_LINE),
+        (with_key(f'command="id" {ED25519}'), NO_TYPE),
+        (with_key("ssh-rsa"), "PublicKey/Value: has no base64 text after ssh-rsa"),
+        (with_key("ssh-rsa " + "A" * 16384), "PublicKey/Value: is longer than 16384 characters"),
+        (
+            with_key("ssh-rsa-cert-v01@openssh.com AAAA"),
+            "PublicKey/Value: is a certificate: a host trusts its authority, not the certificate itself",
+        ),
+        (with_key(ED25519, ""), "PublicKey/Path: is empty"),
+        (
+            with_key(ED25519, "/root/.ssh/authorized_keys"),
+            "PublicKey/Path: /root/.ssh/authorized_keys is not below /home/azureuser",
+        ),
+        (with_key(ED25519, "/home/azureuser/\n"), "PublicKey/Path: is not 512 printable characters at most"),
+        (with_key(" "), "PublicKey: is named by thumbprint only, and certificates are not fetched yet"),
+        (
+            replace(OVF, key_pairs=(KeyPair("/home/azureuser/.ssh/id", "AB"),)),
+            "KeyPair: is named by thumbprint, and certificates are not fetched yet",
+        ),
+    ],
+)
+def test_each_refusal_names_the_element_and_what_was_expected(ovf: Ovf, words: str) -> None:
+    with pytest.raises(InputError) as failure:
+        plan(ovf, OPTIONS, NOBODY, b"", hash_password)
+    assert str(failure.value) == words
+
+
+def test_what_an_account_is_not_fit_for_names_element_and_option() -> None:
+    ovf = replace(OVF, user_name="core", public_keys=(), password=PASSWORD)
+    with pytest.raises(InputError) as failure:
+        plan(ovf, OPTIONS, CORE, b"", hash_password)
+    option = "Provisioning.AllowResetSysUser=y"
+    assert str(failure.value) == f"UserPassword: is for a system account, uid 500 below 1000; that takes {option}"
+    with pytest.raises(InputError, match="UserName: is the account of a daemon, uid 65534, that nobody logs in to"):
+        plan(ovf, OPTIONS, replace(CORE, uid=65534, for_a_person=False), b"", hash_password)
+
+
+@pytest.mark.parametrize("uid", [1000, 60000, 70000, 200000])
+def test_every_uid_from_the_first_on_may_be_a_persons(uid: int) -> None:
+    ovf = replace(OVF, user_name="core", public_keys=(), password=PASSWORD)
+    assert SetPassword in map(type, plan(ovf, OPTIONS, replace(CORE, uid=uid), b"", hash_password))
+
+
+@pytest.mark.parametrize("home", ["", "/", "//", "/.", "home/core"])
+def test_keys_have_no_place_without_a_home(home: str) -> None:
+    ovf = replace(OVF, user_name="core", public_keys=(replace(KEY, path="$HOME/core/.ssh/authorized_keys"),))
+    with pytest.raises(InputError, match=f"PublicKey: has no home of core to go to: passwd names {home or 'none'}"):
+        plan(ovf, OPTIONS, replace(CORE, home=home), b"", hash_password)
+
+
+def test_the_key_types_are_those_of_this_openssh() -> None:
+    known = subprocess.run(["ssh", "-Q", "key-plain"], check=True, capture_output=True, text=True).stdout.split()
+    assert set(known) <= grammar.KEY_TYPES
+
+
 @pytest.mark.parametrize("name", ["a", "_svc", "UserName", "first.last", "x" * 32, "user-1"])
 def test_user_names_that_are_taken(name: str) -> None:
     assert grammar.user_name(name) == name
@@ -239,7 +314,9 @@ def test_passwords_that_can_not_be_hashed_whole_are_refused(password: str, crypt
 
 @pytest.mark.parametrize("answer", [None, "*0", "*1", "$6$", "abJnggxhB/yWI", ""])
 def test_a_library_that_does_not_make_the_kind_is_not_believed(answer: str | None) -> None:
-    with pytest.raises(InputError, match=r"makes no \$6\$ hashes"):
+    with pytest.raises(
+        InputError, match=r"^Provisioning\.PasswordCryptId: this system's crypt\(3\) makes no \$6\$ hashes$"
+    ):
         hash_password(PASSWORD, "6", 10, library=lambda _, __: answer)
 
 

@@ -9,17 +9,19 @@ import pytest
 from ipc.messages import AccountFacts
 from supervisor import facts
 
-UUID = "a1b2c3d4-e5f6-0718-293a-4b5c6d7e8f90"
-SWAPPED = "D4C3B2A1-F6E5-1807-293A-4B5C6D7E8F90"
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "etc").mkdir()
     (tmp_path / "dev").mkdir()
-    (tmp_path / "home/ours").mkdir(parents=True)
+    for home, content in (("ours", "own.txt"), ("bare", ".bashrc")):
+        (tmp_path / "home" / home).mkdir(parents=True)
+        (tmp_path / "home" / home / content).touch()
+    (tmp_path / "etc/skel").mkdir()
+    (tmp_path / "etc/skel/.bashrc").touch()
     (tmp_path / "etc/passwd").write_bytes(
         b"root:x:0:0:root:/root:/bin/sh\ncore:x:500:501:\xff:/var/home/core:/bin/sh\nbroken:x:1\n"
+        b"bare:x:1003:1003::/home/bare:/bin/sh\n"
         b"ours:x:1000:1000::/home/ours:/bin/sh\nunfinished:x:1001:1001::/home/unfinished:/bin/sh\n"
         b"elsewhere:x:1002:1002::/srv/e:/bin/sh\n"
     )
@@ -33,6 +35,7 @@ def root(tmp_path: Path) -> Path:
         ("core", True, 500, 501, "/var/home/core"),
         ("ours", True, 1000, 1000, "/home/ours"),
         ("unfinished", False, 1001, 1001, "/home/unfinished"),
+        ("bare", False, 1003, 1003, "/home/bare"),
         ("elsewhere", True, 1002, 1002, "/srv/e"),
         ("broken", False, 0, 0, ""),
         ("cor", False, 0, 0, ""),
@@ -50,33 +53,9 @@ def test_without_login_defs_the_limit_is_100(root: Path, content: str | None) ->
     assert facts.account_facts("core", "/home", str(root)).uid_min == 100
 
 
-def test_the_vm_id_is_put_in_the_hosts_byte_order(root: Path) -> None:
-    folder = root / "sys/class/dmi/id"
-    folder.mkdir(parents=True)
-    (folder / "product_uuid").write_text(f"{UUID}\n")
-    assert facts.vm_id(str(root)) == facts.VmId(SWAPPED)
-    (folder / "product_uuid").write_text("Not Settable\n")
-    assert facts.vm_id(str(root)).problem == "/sys/class/dmi/id/product_uuid holds no UUID"
-
-
-def test_an_unreadable_vm_id_is_told(root: Path) -> None:
-    assert facts.vm_id(str(root)) == facts.VmId("", "/sys/class/dmi/id/product_uuid: No such file or directory")
-
-
-@pytest.mark.parametrize(
-    ("stored", "current", "same"),
-    [
-        (SWAPPED, SWAPPED, True),
-        (f"{SWAPPED.lower()}\n", SWAPPED, True),
-        (UUID, SWAPPED, True),
-        ("", SWAPPED, False),
-        ("", "", False),
-        (SWAPPED.replace("D4", "D5"), SWAPPED, False),
-        ("odd", "odd", True),
-    ],
-)
-def test_the_same_vm(stored: str, current: str, same: bool) -> None:
-    assert facts.same_vm(stored, current) is same
+def test_accounts_with_a_workers_uid_are_found(root: Path) -> None:
+    assert facts.accounts_within(range(1000, 1002), str(root)) == ["ours (1000)", "unfinished (1001)"]
+    assert facts.accounts_within(range(60710, 61184), str(root)) == []
 
 
 def test_media_are_those_of_the_list_in_a_stable_order(root: Path) -> None:
@@ -88,33 +67,54 @@ def test_media_are_those_of_the_list_in_a_stable_order(root: Path) -> None:
     assert facts.media("/srv/ovf.iso", str(root)) == [f"{root}/srv/ovf.iso"]
 
 
-UNIT = "etc/systemd/system/cloud-init.target.wants/cloud-init-local.service"
-GENERATED = "run/systemd/generator/cloud-init.target.wants/cloud-init-local.service"
-SWITCH = "etc/cloud/cloud-init.disabled"
+NAME = "cloud-init-local.service"
+WANTED = f"etc/systemd/system/cloud-init.target.wants/{NAME}"
+REQUIRED = f"etc/systemd/system/multi-user.target.requires/{NAME}"
+GENERATED = f"run/systemd/generator/cloud-init.target.wants/{NAME}"
+OPENRC, SYSV = "etc/runlevels/boot/cloud-init-local", "etc/rc3.d/S02cloud-init"
+# Links lead nowhere here, as they may on a real system when they are made early; a name with "=" is a file of that.
+SWITCH, MASK, MASKED = (
+    "etc/cloud/cloud-init.disabled",
+    f"etc/systemd/system/{NAME}>/dev/null",
+    f"etc/systemd/system/{NAME}=",
+)
+SYSTEMD, LINE_OFF = "run/systemd/system/x=", "proc/cmdline=root=/dev/sda1 cloud-init=disabled quiet\n"
+LINE_ON, ANOTHER, OFF_LEVEL = (
+    "proc/cmdline=ro cloud-init=disabled-not\n",
+    "etc/rc3.d/K02cloud-init",
+    "etc/rc6.d/S02cloud-init",
+)
 
 
 @pytest.mark.parametrize(
-    ("enabled", "agent", "there", "why"),
+    ("there", "by"),
     [
-        (False, "waagent", (), "Provisioning.Enabled is n"),
-        (False, "cloud-init", (UNIT,), "Provisioning.Enabled is n"),
-        (True, "disabled", (), "Provisioning.Agent is disabled"),
-        (True, "cloud-init", (), "cloud-init provisions this VM"),
-        (True, "cloud-init", (UNIT, SWITCH), "cloud-init provisions this VM"),
-        (True, "waagent", (UNIT, GENERATED), ""),
-        (True, "auto", (), ""),
-        (True, "auto", (SWITCH,), ""),
-        (True, "auto", (UNIT,), "cloud-init provisions this VM"),
-        (True, "auto", (GENERATED,), "cloud-init provisions this VM"),
-        (True, "auto", (UNIT, SWITCH), ""),
+        ((), ""),
+        ((WANTED,), WANTED),
+        ((REQUIRED,), REQUIRED),
+        ((GENERATED,), GENERATED),
+        ((WANTED, SWITCH), ""),
+        ((WANTED, MASK), ""),
+        ((WANTED, MASKED), ""),
+        ((WANTED, LINE_OFF), ""),
+        ((WANTED, LINE_ON), WANTED),
+        ((OPENRC,), OPENRC),
+        ((SYSV,), SYSV),
+        ((ANOTHER, OFF_LEVEL), ""),
+        ((OPENRC, SYSV, SYSTEMD), ""),
+        ((WANTED, SYSTEMD), WANTED),
     ],
 )
-def test_who_provisions(root: Path, enabled: bool, agent: str, there: tuple[str, ...], why: str) -> None:
-    for name in there:
+def test_whether_cloud_init_is_enabled(root: Path, there: tuple[str, ...], by: str) -> None:
+    for each in there:
+        name, _, content = each.partition("=")
+        name, _, target = name.partition(">")
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        # As systemctl makes them: a link, and where it leads need not be there.
-        (root / name).symlink_to("/lib/systemd/system/none")
-    assert facts.left_to_others(enabled, agent, str(root)) == why
+        if "=" in each:
+            (root / name).write_text(content)
+        else:
+            (root / name).symlink_to(target or "/lib/systemd/system/none")
+    assert facts.cloud_init_enabled(str(root)) == (by and f"/{by}")
 
 
 @pytest.mark.root
@@ -142,8 +142,3 @@ def test_an_sshd_that_has_left_its_number_runs(root: Path) -> None:
     (root / "run").mkdir()
     (root / "run/sshd.pid").write_text("1\n")
     assert facts.sshd_runs(str(root))
-
-
-def test_the_boot_has_an_id_of_its_own() -> None:
-    """From the kernel itself, which hands it out to small buffers only."""
-    assert facts.UUID.fullmatch(facts.boot_id())

@@ -166,6 +166,7 @@ def test_a_bent_plan_is_refused_whole(way: str) -> None:
         (FULL, OPTIONS, replace(MADE, uid=999), SetPassword("azureuser", Secret(HASH))),
         (FULL, OPTIONS, replace(MADE, uid=999, for_a_person=False), GrantSudo("azureuser", without_password=False)),
         (FULL, OPTIONS, replace(MADE, uid=65534, for_a_person=False), GrantSudo("azureuser", without_password=False)),
+        (FULL, OPTIONS, replace(MADE, home="/"), PlaceKeys("azureuser", "/", ".ssh/authorized_keys", (ED25519,))),
     ],
 )
 def test_what_was_not_asked_for_is_refused(

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
+
 from supervisor.clock import SystemClock
 from supervisor.control import ControlServer, Duties, listen
 from supervisor.loop import Loop
-from supervisor.status import Overview, ProcessRow, Snapshot
+from supervisor.status import Overview, ProcessRow, Snapshot, Status
 
 NOBODY = 65534
 
@@ -28,7 +30,13 @@ class Served:
         self.cgroups: list[str] = []
         self.outside = True
         self.loop = Loop(SystemClock())
-        self.duties = Duties(lambda: snapshot(self.rows).as_data(), controls, self._judge, self.audits.append)
+        self.status = Status()
+        reads = {
+            "ps": lambda: snapshot(self.rows).as_data(),
+            "version": lambda: {"version": "0.1.0"},
+            "status": lambda: msgspec.to_builtins(self.status),
+        }
+        self.duties = Duties(reads, controls, self._judge, self.audits.append)
         self.server = ControlServer(self.loop, listen(path, group), group, self.duties)
 
     def _judge(self, cgroup: str) -> bool:

@@ -14,12 +14,15 @@ import termios
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor.cli.main import main as command_line
 from supervisor.cli.measure import Usage
 from supervisor.cli.table import duration, lines
+from supervisor.status import Status
 from supervisor.version import VERSION
+from tests.fabric.waiting import until
 from tests.unit.supervisor.serving import NOBODY, Served, open_folder, serve, snapshot
 
 ROOT = Path(__file__).parents[3]
@@ -183,8 +186,9 @@ def test_version_tells_of_both_and_needs_no_agent(tmp_path: Path) -> None:
 def test_help_names_every_command_and_exit_status() -> None:
     done = agent("help")
     assert done.returncode == 0
-    assert all(word in done.stdout for word in ("run", "ps", "version", "help", "3 the agent is not running"))
+    assert all(word in done.stdout for word in ("run", "ps", "status", "version", "help", "3 the agent is not running"))
     assert "--watch" in agent("help", "ps").stdout
+    assert "2 done, but something" in agent("help", "status").stdout
     assert "--config FILE" in agent("run", "--help").stdout
 
 
@@ -193,6 +197,85 @@ def test_run_never_loads_what_only_the_commands_need() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     assert not {"argparse", "psutil", "shutil", "supervisor.cli"} & loaded
+
+
+STATES = {
+    "not started": (Status(), 0),
+    "running": (Status("running", "account"), 0),
+    "done": (Status("done", "done", ready=True), 0),
+    "done, not all of it": (Status("done", "done", troubles=("Ready: HTTP status 500",)), 2),
+    "failed": (Status("error", "failed: no \x1b[2J", error="no \x1b[2J", changed=False, next="later"), 1),
+    "somebody else's": (Status("disabled", "cloud-init does", agent="nobody"), 0),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_status_tells_by_its_exit_status(tmp_path: Path, state: str) -> None:
+    status, expected = STATES[state]
+    with serve(tmp_path / "s") as served:
+        served.status = status
+        short = agent("status", "--socket", str(served.path))
+        told = agent("status", "--json", "--socket", str(served.path))
+    assert (short.returncode, short.stdout, short.stderr) == (expected, f"status: {status.status}\n", "")
+    assert told.returncode == expected
+    assert msgspec.json.decode(told.stdout, type=Status) == status
+
+
+def test_status_tells_all_of_a_failure(tmp_path: Path) -> None:
+    with serve(tmp_path / "s") as served:
+        served.status = msgspec.structs.replace(STATES["failed"][0], since=1.7e9, troubles=("transport key: no",))
+        shown = agent("status", "--long", "--socket", str(served.path)).stdout
+    assert shown.splitlines() == [
+        "status: error",
+        "since: 2023-11-14 22:13:20 UTC",
+        "error: no ?[2J",
+        "changed: nothing was changed",
+        "next: later",
+        "missing: transport key: no",
+        "ready: not accepted by the host",
+        "provisioned by: agent-supervisor",
+    ]
+
+
+def test_status_of_an_agent_that_does_not_run(tmp_path: Path) -> None:
+    done = agent("status", "--socket", str(tmp_path / "absent"))
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "agent-supervisor: the agent is not running\n")
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_waiting_begins_before_the_agent_and_outlives_its_restarts(tmp_path: Path, on_terminal: bool) -> None:
+    master, slave = pty.openpty()
+    output = slave if on_terminal else subprocess.PIPE
+    command = [*COMMAND, "status", "--wait", "--socket", str(tmp_path / "s")]
+    with subprocess.Popen(command, stdout=output, cwd=ROOT, env=PLAIN) as waiting:
+        os.close(slave)
+        for _ in range(2):
+            with serve(tmp_path / "s") as served:
+                served.status = Status("running", "account")
+                until("two looks", lambda server=served.server: server.served >= 2)  # type: ignore[misc]
+                assert waiting.poll() is None
+        with serve(tmp_path / "s") as served:
+            served.status = STATES["failed"][0]
+            assert waiting.wait(30) == 1
+        shown = os.read(master, 4096) if on_terminal else (waiting.stdout.read() if waiting.stdout else b"")
+    os.close(master)
+    assert shown.lstrip(b".") == (b"\r\nstatus: error\r\n" if on_terminal else b"status: error\n")
+    assert shown.startswith(b".") == on_terminal
+
+
+def test_watching_an_agent_that_ends_says_that_it_does_not_run(tmp_path: Path) -> None:
+    command = [*COMMAND, "ps", "--watch", "--json", "--socket", str(tmp_path / "s")]
+    with (
+        serve(tmp_path / "s"),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=PLAIN) as watching,
+    ):
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert watching.stdout.readline().startswith(b"{")
+        (tmp_path / "s").unlink()
+        assert watching.stderr.readline() == b"agent-supervisor: the agent is not running\n"
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(30) == 0
 
 
 def test_durations() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ipc.errors import StateError
 from supervisor import journal as module
-from supervisor.journal import MAGIC, Journal, replay
+from supervisor.journal import MAGIC, Journal, UnusableJournal, replay
 from supervisor.records import (
     AnyRecord,
     HostKeysInstalled,
@@ -309,3 +309,12 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         assert newer is None or int(newer.digest) <= number + 1
         journal.close()
         number += 1
+
+
+def test_an_unusable_journal_takes_nothing_and_says_why(tmp_path: Path) -> None:
+    journal = UnusableJournal(tmp_path / "journal", "the disk is full")
+    assert (journal.state, journal.notes) == (State(), ())
+    with pytest.raises(StateError, match="the disk is full"):
+        journal.append(ProvisioningFailed("text"))
+    journal.close()
+    assert list(tmp_path.iterdir()) == []

@@ -24,11 +24,12 @@ RIGHT = {
     "Seccomp_filters": "2",
     "Umask": "0077",
 }
+FILTERS = 2
 POLICY = profile(capabilities=capabilities("chown"))
 
 
 def test_what_is_as_the_policy_says_has_no_mismatch() -> None:
-    assert credential_mismatches(RIGHT, UID, POLICY) == []
+    assert credential_mismatches(RIGHT, UID, POLICY, FILTERS) == []
 
 
 @pytest.mark.parametrize("field", RIGHT)
@@ -37,7 +38,7 @@ def test_each_field_counts(field: str) -> None:
         wrong: dict[str, Any] = RIGHT | {field: value}
         if value is None:
             del wrong[field]
-        found = credential_mismatches(wrong, UID, POLICY)
+        found = credential_mismatches(wrong, UID, POLICY, FILTERS)
         assert len(found) == (0 if field == "Groups" and value is None and not wrong.get(field, "x") else 1)
         assert found[0].startswith(f"{field} is ")
 
@@ -46,7 +47,13 @@ def test_a_single_differing_id_is_enough() -> None:
     for place in range(4):
         ids = [str(UID)] * 4
         ids[place] = "0"
-        assert credential_mismatches(RIGHT | {"Uid": " ".join(ids)}, UID, POLICY)
+        assert credential_mismatches(RIGHT | {"Uid": " ".join(ids)}, UID, POLICY, FILTERS)
+
+
+def test_inherited_filters_come_on_top() -> None:
+    inherited = RIGHT | {"Seccomp_filters": "3"}
+    assert credential_mismatches(inherited, UID, POLICY, 3) == []
+    assert credential_mismatches(RIGHT, UID, POLICY, 3) == ["Seccomp_filters is '2', policy says '3'"]
 
 
 def test_the_kernels_text_is_read_field_by_field() -> None:

@@ -16,6 +16,7 @@ from supervisor.journal import Journal
 from supervisor.layout import Layout
 from supervisor.loop import Loop
 from supervisor.ready import AGAIN_S, Ready
+from supervisor.standing import Standing
 from supervisor.wire.host import WireServer
 from tests.unit.supervisor.turned import HandClock, run, turn_until
 from tests.unit.wire.scripted_server import Peer, ScriptedServer, answer
@@ -42,7 +43,7 @@ def test_a_refused_ready_is_reported_again_until_it_is_accepted(journal: Journal
     clock = HandClock()
     loop = Loop(clock)
     said: list[str] = []
-    told: list[str] = []
+    standing = Standing(clock)
 
     def say(level: str, source: str, text: str) -> None:
         said.append(f"{level} {source}: {text}")
@@ -54,16 +55,18 @@ def test_a_refused_ready_is_reported_again_until_it_is_accepted(journal: Journal
         host = WireServer(loop, "127.0.0.1", port=server.port)
         contact = Contact(loop, fleet, lambda: host, say)
         contact.goal_state = GOAL_STATE
-        run(loop, Ready(loop, contact, journal, say, told.append).report())
+        run(loop, Ready(loop, contact, journal, say, standing).report())
         for attempt in range(1, REFUSALS + 1):
             turn_until(loop, lambda due=attempt: len(said) == due)  # type: ignore[misc]
             assert (len(server.requests), journal.state.ready) == (attempt, False)
-            assert told[-1].endswith("Ready is reported again in 60 s")
+            assert (standing.outcome, standing.ready) == ("done", False)
+            assert standing.troubles["Ready"].endswith("Ready is reported again in 60 s")
             # One more turn, so that it sleeps when the time goes on.
             loop.call_later(0, lambda: None)
             loop.turn()
             clock.now += AGAIN_S
         turn_until(loop, lambda: journal.state.ready)
         assert len(server.requests) == REFUSALS + 1
-        assert (said[-1], told[-1]) == ("info host: accepted Ready", "done")
+        assert (said[-1], standing.text) == ("info host: accepted Ready", "done")
+        assert (standing.troubles, standing.ready) == ({}, True)
         host.close()

@@ -69,6 +69,20 @@ def test_health_report_is_sent_until_accepted(run: Run[None], loop: Loop) -> Non
     assert b"<SubStatus>Provisioning</SubStatus><Description>Starting</Description>" in first
 
 
+def test_role_properties_are_taken_by_202_alone(run: Run[None], loop: Loop) -> None:
+    with ScriptedServer(in_turn(answer(b"", "503 Busy"), answer(b"", "202 Accepted"), answer(b"", "200 OK"))) as server:
+        wire = host(loop, server)
+        run(wire.report_role_properties(IDS, {"CertificateThumbprint": "SHA256x"}))
+        with pytest.raises(HostRefused, match=r"^POST /machine\?comp=roleProperties: HTTP status 200$"):
+            run(wire.report_role_properties(IDS, {}))
+        wire.close()
+    head, _, body = server.requests[1].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /machine?comp=roleProperties HTTP/1.1\r\n")
+    assert b"\r\nx-ms-agent-name: WALinuxAgent\r\nx-ms-version: 2012-11-30\r\n" in head
+    assert b"\r\nContent-Type: text/xml;charset=utf-8" in head
+    assert body.endswith(b"</RoleProperties>")
+
+
 def test_attempts_end_with_the_last_status(run: Run[bytes], loop: Loop) -> None:
     with ScriptedServer(always(answer(b"", "500 No"))) as server:
         wire = host(loop, server)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Health reports: exact text, and no way to break out of it."""
+"""Reports to the host: exact text, and no way to break out of it."""
 
 from xml.etree import ElementTree as ET
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.wire.report import RoleIds, health, trimmed
+from supervisor.wire.report import RoleIds, health, role_properties, trimmed
 
 IDS = RoleIds("1", "c6d5526c-5ac2-4200-b6e2-56f2b70c5ab2", "b61f93d0-e1ed-40b2-b067-22c243233448.VM")
 
@@ -63,3 +63,25 @@ def test_any_text_gives_one_well_formed_document(identity: str, description: str
         "Health GoalStateIncarnation Container ContainerId RoleInstanceList Role InstanceId Health State "
         "Details SubStatus Description".split()
     )
+
+
+def test_role_properties_are_this_document_exactly() -> None:
+    assert role_properties(IDS, {"CertificateThumbprint": "SHA256ab+/9"}) == (
+        b'<?xml version="1.0" encoding="utf-8"?><RoleProperties><Container>'
+        b"<ContainerId>c6d5526c-5ac2-4200-b6e2-56f2b70c5ab2</ContainerId><RoleInstances><RoleInstance>"
+        b"<Id>b61f93d0-e1ed-40b2-b067-22c243233448.VM</Id>"
+        b'<Properties><Property name="CertificateThumbprint" value="SHA256ab+/9" /></Properties>'
+        b"</RoleInstance></RoleInstances></Container></RoleProperties>"
+    )
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=80),
+    st.text(st.sampled_from("\"'<>&\t\r\n a]"), max_size=20),
+)
+def test_any_property_arrives_as_it_was(identity: str, value: str) -> None:
+    root = ET.fromstring(role_properties(RoleIds("1", identity, identity), {identity: value, "n": identity}))
+    first, second = root.iterfind("Container/RoleInstances/RoleInstance/Properties/Property")
+    carried = identity.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")
+    assert (first.attrib, second.attrib) == ({"name": carried, "value": value}, {"name": "n", "value": carried})
+    assert len(list(root.iter())) == 9

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tests.kills`: kills in every gap, prints the histogram; status 1 when one is missed or an end is wrong.
+
+`--sample N` takes about N boots of each mode, `--seed` which; `--gap TEXT` only gaps whose name has TEXT in it.
+"""
+
+import argparse
+import compileall
+import sys
+
+from tests.fabric.lab import PROJECT
+from tests.kills.campaign import Choice, everything, run, sample
+from tests.kills.histogram import histogram
+
+# In a lab the project can't be written to: each start would compile it anew.
+PACKAGES = ("ipc", "policy", "supervisor", "workers")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser.add_argument("--sample", type=int, metavar="N", help="about N boots of each mode instead of all gaps")
+    parser.add_argument("--seed", type=int, default=1, help="which sample")
+    parser.add_argument("--gap", metavar="TEXT", help="only gaps with TEXT in their name, one kill after the other")
+    parser.add_argument("--list", action="store_true", help="name the gaps as well")
+    asked = parser.parse_args()
+    choice: Choice = everything if asked.sample is None else sample(asked.seed, asked.sample)
+    if asked.gap is not None:
+        choice = lambda gaps: [gap for gap in gaps if asked.gap in str(gap)]  # noqa: E731 - one of three choices
+    for package in PACKAGES:
+        compileall.compile_dir(PROJECT / package, quiet=1)
+    outcome = run(choice, lambda text: print(text, file=sys.stderr, flush=True))
+    if asked.list:
+        print(*(f"{gap.kind:8} {gap}" for gap in outcome.gaps), sep="\n")
+    for wrong in outcome.wrong:
+        print("a boot ended otherwise than an undisturbed one:", wrong, sep="\n")
+    print(histogram(outcome))
+    if outcome.missed:
+        print("missed:", *outcome.missed, sep="\n  ")
+    return 1 if outcome.missed or outcome.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
