@@ -96,7 +96,7 @@ class Course:
         try:
             if part.contact.goal_state is None:
                 await part.contact.meet()
-            await part.contact.report("NotReady", "ProvisioningFailed", problem)
+            await part.contact.report("NotReady", "ProvisioningFailed", with_consequence(problem, changed=changed))
             part.say("info", "host", "accepted NotReady (ProvisioningFailed)")
         except AgentError as unheard:
             part.say("error", "host", f"does not accept the report of the failure: {unheard}")

@@ -19,7 +19,7 @@ from supervisor.loop import Loop, TimedOut
 from supervisor.restarts import Intensity, Restarts
 from supervisor.worker import Worker, WorkerDied, WorkerHung, WorkerViolation
 
-START_PATIENCE_S = 10.0
+START_PATIENCE_S = 30.0
 STACK_PATIENCE_S = 0.5
 ATTEMPTS = 4
 # Nobody waits for a job of hours when the service is to stop; whoever has one is made to be ended at any time.

@@ -31,7 +31,7 @@ from supervisor.dispatch import Table
 from supervisor.exits import EXIT_BUG, EXIT_CONFIG
 from supervisor.files import make_folder
 from supervisor.fleet import Fleet
-from supervisor.jail import capabilities, heap
+from supervisor.jail import capabilities, heap, seccomp
 from supervisor.journal import Journal, UnusableJournal
 from supervisor.layout import Layout
 from supervisor.log import Log
@@ -68,7 +68,8 @@ class Supervisor:
         self.log = log
         self._config = parsed.config
         self._layout = layout
-        profiles = {compiled.profile.kind: compiled.profile for compiled in load_policy().programs}
+        programs = {compiled.profile.kind: compiled for compiled in load_policy().programs}
+        profiles = {kind: compiled.profile for kind, compiled in programs.items()}
         workers = {kind: profile for kind, profile in profiles.items() if kind not in {"supervisor", "spawner"}}
         self._make_folders()
         _look_for_strangers(self.say)
@@ -88,6 +89,7 @@ class Supervisor:
         self.notifier = Notifier.from_environment(os.environ, os.getppid())
         self.control: control.ControlServer | None = None
         self.observer = Observer(self, profiles, past)
+        self._filter = programs["supervisor"].locked_filter
 
     def say(self, level: str, source: str, text: str) -> None:
         """One line to the log."""
@@ -99,6 +101,8 @@ class Supervisor:
         self._listen()
         self._keep_watchdog()
         self.loop.start("main", self._live(), detached=True)
+        # From here on nothing is loaded and set up that its work does not need.
+        seccomp.load(self._filter, all_threads=True)
         # Units ordered after ours, sshd above all, find keys and account made; but no boot hangs on a silent host.
         self.loop.call_later(READY_AT_LATEST_S, self._tell_ready)
         self.loop.run()

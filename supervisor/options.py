@@ -77,8 +77,8 @@ PASSWORD_SALT_LENGTH = _integer("Provisioning.PasswordCryptSaltLength", 10, 1, 6
 ALLOW_RESET_SYS_USER = _switch("Provisioning.AllowResetSysUser", False)
 # Ours: where ovf-env.xml is looked for; a device or an image file.
 PROVISIONING_MEDIA = _path("Provisioning.Media", "auto", words=("auto",))
-# Ours: how long the medium is waited for. The reference gives up after 25 s, and a VM whose DVD is attached late, or whose
-# SCSI scan is slow, has failed for good; nobody waits on us meanwhile. docs/timeouts.md has them all.
+# Ours: how long the medium is waited for. The reference gives up after 25 s, and a VM whose DVD is attached late, or
+# whose SCSI scan is slow, has failed for good; nobody waits on us meanwhile. docs/timeouts.md has them all.
 PROVISIONING_MEDIA_TIMEOUT = _seconds("Provisioning.MediaTimeout", 120)
 # Ours: how long each thing that cloud-init makes is waited for. Half an hour, as the reference has it: cloud-init may
 # itself wait for the network, the host and the metadata service before it comes to the SSH host keys.

@@ -13,7 +13,7 @@ from supervisor.loop import Loop, TimedOut
 from supervisor.records import ReadyAccepted
 from supervisor.standing import Outcome, Standing
 
-# After the patience of the report itself (two hours for a host that is busy), or at once after a refusal.
+# After the patience of the report itself (an hour and a half for a host that is busy), or at once after a refusal.
 AGAIN_S = 60.0
 # The VM counts as done when the host takes longer than this: nobody who waits for the VM should wait for the host.
 SOON_S = 10.0

@@ -85,6 +85,8 @@ def _process(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
     found += _cgroups(read(f"{folder}/cgroup"), profile.kind, request.missing)
     if profile.view == "own":
         found += _view(folder, profile)
+    elif "mount" in profile.namespaces.new:
+        found += _sealed(folder, profile)
     if profile.hidden:
         found += _covers(folder, profile)
     return found
@@ -144,4 +146,22 @@ def _view(folder: str, profile: Profile) -> list[str]:
             found.append(f"mount {point} is not in the policy")
         elif "rw" in options.split(",") and point not in writable:
             found.append(f"mount {point} is writable")
+    return found
+
+
+def _sealed(folder: str, profile: Profile) -> list[str]:
+    """Of the host's tree only what the policy lets be written is writable, and /run is another one."""
+    writable = [os.path.realpath(grant.path) for grant in profile.paths if grant.access in {"rw", "tools", "remove"}]
+    if "/" in writable:
+        return []
+    # Of mounts at the same place the last one counts.
+    mounts = {fields[4]: fields[5] for fields in map(str.split, read(f"{folder}/mountinfo").splitlines())}
+    found = [
+        f"mount {point} is writable"
+        for point, options in mounts.items()
+        if "rw" in options.split(",") and not any(point == path or point.startswith(f"{path}/") for path in writable)
+    ]
+    open_run = any(grant.path == "/run" for grant in profile.paths)
+    if not open_run and os.stat(f"{folder}/root/run/").st_dev == os.stat(f"/proc/{os.getppid()}/root/run/").st_dev:
+        found.append("its /run is the host's")
     return found

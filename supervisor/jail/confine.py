@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from ipc.errors import ConfinementError
-from policy.profile import Compiled
+from policy.profile import Compiled, Profile
 from supervisor.jail import (
     capabilities,
     identity,
@@ -20,6 +20,7 @@ from supervisor.jail import (
     mounts,
     namespaces,
     rlimits,
+    sealed_tree,
     seccomp,
     syscalls,
 )
@@ -52,13 +53,7 @@ def confine(child: Confinement) -> None:
         own_folder = namespaces.open_own_process_folder() if "user" in profile.namespaces.new else -1
         namespaces.leave(profile.namespaces.new)
         step = "mounts"
-        if "mount" in profile.namespaces.new:
-            mounts.make_private()
-        if profile.view == "own":
-            # The folders of the view are for the worker's uid to walk through.
-            os.umask(0o022)
-            mounts.pivot_into_view(profile.paths, child.channel_folder)
-        mounts.cover(profile.hidden)
+        _arrange_mounts(profile, child.channel_folder)
         step = "resource limits"
         os.umask(0o077)
         rlimits.lower(profile.limits)
@@ -85,6 +80,18 @@ def confine(child: Confinement) -> None:
         seccomp.load(child.compiled.startup_filter)
     except OSError as error:
         raise ConfinementError(step, str(error)) from None
+
+
+def _arrange_mounts(profile: Profile, channel_folder: str) -> None:
+    if "mount" in profile.namespaces.new:
+        mounts.make_private()
+    if profile.view == "own":
+        # The folders of the view are for the worker's uid to walk through.
+        os.umask(0o022)
+        mounts.pivot_into_view(profile.paths, channel_folder)
+    if profile.view == "host" and "mount" in profile.namespaces.new:
+        sealed_tree.seal(profile.paths)
+    mounts.cover(profile.hidden)
 
 
 def missing_mechanisms() -> frozenset[str]:

@@ -3,10 +3,10 @@
 
 from ipc.errors import ConfinementError
 from policy.profile import Profile
-from supervisor.jail import capabilities, lifeline, rlimits
+from supervisor.jail import capabilities, lifeline, rlimits, seccomp
 
 
-def confine_resident(profile: Profile, spawner: int) -> None:
+def confine_resident(profile: Profile, spawner: int, startup_filter: bytes) -> None:
     """Capabilities, secure bits, resource limits and a life that ends with the spawner's, as `profile` says.
 
     ConfinementError names the step that failed; then the child must exit."""
@@ -19,5 +19,7 @@ def confine_resident(profile: Profile, spawner: int) -> None:
         lifeline.die_with(spawner)
         step = "no new privileges"
         capabilities.no_new_privileges()
+        step = "system calls"
+        seccomp.load(startup_filter)
     except OSError as error:
         raise ConfinementError(step, str(error)) from None

@@ -70,7 +70,7 @@ class Resident:
             syscalls.close_range(SPAWNER_FD + 2, 0xFFFFFFFF)
             os.chdir("/")
             os.umask(0o077)
-            confine_resident(self._compiled.profile, spawner)
+            confine_resident(self._compiled.profile, spawner, self._compiled.startup_filter)
             python = sys.executable
             os.execve(
                 python, [python, "-I", "-m", self._compiled.profile.module, self._config_path, *self._past], environment

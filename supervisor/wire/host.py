@@ -24,9 +24,9 @@ class Patience(msgspec.Struct, frozen=True):
 
     limits: Limits = Limits()
     questions: RetryPolicy = RetryPolicy()
-    # Nobody sees a VM whose Ready was lost, so this is tried for two hours: 30, 45, 75, 120, 195, 300, 300 ... s.
-    # waagent's steps grow without end, the last over 200 days: a VM would wait long after its host is well again.
-    reports: RetryPolicy = RetryPolicy(attempts=30, delay_s=15.0, longest_delay_s=300.0)
+    # Nobody sees a VM whose Ready was lost, so this is tried for an hour and a half: 2, 3, 5 ... 233, 300 ... s.
+    # waagent begins with 30 s and grows without end, the last step over 200 days: long after its host is well again.
+    reports: RetryPolicy = RetryPolicy(attempts=30, delay_s=1.0, longest_delay_s=300.0)
 
 
 class Trouble(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from ipc.records import Op, Order, pack_order
 from policy.capability import NAMES
 from policy.compile import read_policy
 from policy.load import load, own_folder
-from policy.profile import Profile
+from policy.profile import PathGrant, Profile
 from policy.sources import read_sources
 from tests.fabric.lab import Lab
 from tests.jail.rigged import Rig, place_bait, place_policy, policy_sources
@@ -123,6 +123,10 @@ def test_namespaces_are_its_own_or_the_hosts_as_the_policy_says(live: Live, rig:
 def test_its_root_holds_what_the_policy_names_and_nothing_else(live: Live, lab: Lab) -> None:
     if live.profile.view == "host":
         assert (live.proc / "root").stat().st_ino == lab.path("/").stat().st_ino
+        if "mount" in live.profile.namespaces.new:
+            granted = [grant.path for grant in EXPANDED[live.profile.kind] if _is_written(grant, lab)]
+            folders = set(lab.output("realpath", "--", *granted).split()) if granted else set()
+            assert "/" in folders or _writable(live) == folders
         return
     grants = {grant.path: grant.access for grant in EXPANDED[live.profile.kind]}
     there = {path for path in grants if path == "/channel" or lab.path(path).exists()}
@@ -136,6 +140,18 @@ def test_its_root_holds_what_the_policy_names_and_nothing_else(live: Live, lab: 
         assert {"nosuid", "nodev"} <= set(options)
         assert ("rw" in options) == (access == "rw")
         assert ("noexec" in options) == (access != "rx")
+
+
+def _is_written(grant: PathGrant, lab: Lab) -> bool:
+    return grant.access in {"rw", "tools", "remove"} and lab.path(grant.path).is_dir()
+
+
+def _writable(live: Live) -> set[str]:
+    """Where its mounts can be written."""
+    mounts = {
+        line.split()[4]: line.split()[5].split(",") for line in (live.proc / "mountinfo").read_text().splitlines()
+    }
+    return {point for point, options in mounts.items() if "rw" in options}
 
 
 def test_the_cgroup_limits_hold(live: Live, lab: Lab) -> None:

@@ -79,6 +79,16 @@ STEPS: dict[str, tuple[str, Mutation, str]] = {
         ),
         "mount /etc is not in the policy",
     ),
+    "sealed tree": (
+        "account",
+        Mutation(CONFINE, "sealed_tree.seal(profile.paths)", "pass"),
+        "mount / is writable",
+    ),
+    "empty run": (
+        "account",
+        Mutation("supervisor.jail.sealed_tree", "    _hide_run([", "    dict.fromkeys(["),
+        "its /run is the host's",
+    ),
     "covers": ("custom-data-here", Mutation(CONFINE, "mounts.cover(profile.hidden)", "pass"), "is not covered"),
     "umask": ("parser", without("os.umask(0o077)", "os.umask(0o022)"), "Umask is '0022'"),
     "resource limits": ("parser", without("rlimits.lower(profile.limits)", "None"), "Max "),

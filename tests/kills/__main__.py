@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m tests.kills`: kills in every gap, prints the histogram; status 1 when one is missed or an end is wrong.
 
-`--sample N` takes about N boots of each mode, `--seed` which; `--gap TEXT` only gaps whose name has TEXT in it.
+`--sample N`: about N boots of each mode, `--seed` which; `--gap TEXT...`: only gaps with one of the texts in them.
 """
 
 import argparse
@@ -20,12 +20,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--sample", type=int, metavar="N", help="about N boots of each mode instead of all gaps")
     parser.add_argument("--seed", type=int, default=1, help="which sample")
-    parser.add_argument("--gap", metavar="TEXT", help="only gaps with TEXT in their name, one kill after the other")
+    parser.add_argument("--gap", metavar="TEXT", nargs="+", help="only gaps with one of the texts in their name")
     parser.add_argument("--list", action="store_true", help="name the gaps as well")
     asked = parser.parse_args()
     choice: Choice = everything if asked.sample is None else sample(asked.seed, asked.sample)
     if asked.gap is not None:
-        choice = lambda gaps: [gap for gap in gaps if asked.gap in str(gap)]  # noqa: E731 - one of three choices
+        choice = lambda gaps: [gap for gap in gaps if any(text in str(gap) for text in asked.gap)]  # noqa: E731 - one of three
     for package in PACKAGES:
         compileall.compile_dir(PROJECT / package, quiet=1)
     outcome = run(choice, lambda text: print(text, file=sys.stderr, flush=True))

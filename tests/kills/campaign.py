@@ -136,8 +136,10 @@ class _Campaign:
         outcome.repeated_readies += max(0, done.readies - 1)
         hit = [kill.gap for kill in done.kills]
         outcome.hits.update(hit)
+        progressed = {gap.process for gap in hit}
         for gap in sorted(wanted.difference(hit)):
-            self._tries[gap] += 1
+            # A kill may well keep the later ones of the same process from coming: that is no try of theirs.
+            self._tries[gap] += gap.process not in progressed
             if self._tries[gap] < self._most_tries:
                 self._left[gap] = None
         self._say(

@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 class Tools:
     """The programs that committers may start, searched in `folders` only; each gets `patience_s` to finish."""
 
-    def __init__(self, folders: Sequence[str] = FOLDERS, patience_s: float = 30) -> None:
+    def __init__(self, folders: Sequence[str] = FOLDERS, patience_s: float = 25) -> None:
         self._folders = tuple(folders)
         self._patience_s = patience_s
 

@@ -61,5 +61,5 @@ def test_throttling_never_shortens_a_longer_plan() -> None:
 
 def test_reports_are_tried_thirty_times_with_steps_that_stop_growing() -> None:
     found = delays(Patience().reports, None)
-    assert found[:5] == [30, 45, 75, 120, 195]
-    assert found[5:] == [300] * 24
+    assert found[:11] == [2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233]
+    assert found[11:] == [300] * 18
