@@ -53,7 +53,7 @@ class HostKeys:
         if self._journal.state.staged:
             order = InstallHostKeys(self._staging, self._ssh_dir)
             committed = await self._steps.take("host keys in place", "host-keys", order)
-            self._installed = committed.host_keys if committed is not None else ()
+            self._installed = committed.host_keys if committed is not None else await self.current()
             prints = ", ".join(f"{key.algorithm} SHA256:{key.sha256}" for key in self._installed)
             self._journal.append(HostKeysInstalled(prints or "unknown"))
         # At a first boot sshd waits for us: then there is nobody to tell.

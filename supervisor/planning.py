@@ -45,7 +45,7 @@ async def plan(fleet: Fleet, request: PlanProvisioning, text: bytes) -> Plan:
     last = received[-1][0]
     if isinstance(last, InputRefused):
         source = OPTIONS if last.where.startswith("Provisioning.") else OVF
-        raise InputError(f"{source}, {last.where}", f"{last.problem}; nothing of it was carried out")
+        raise InputError(f"{source}, {last.where}", last.problem)
     proposals = tuple(message for message, _ in received[:-1])
     if not isinstance(last, PlanComplete) or last.proposals != len(proposals):
         raise PlanRefused("the provisioning worker's plan is not complete")
@@ -76,9 +76,7 @@ def _judge(proposals: tuple[Message, ...], request: PlanProvisioning, text: byte
     elif custom_data is not None and not _is_the_same(custom_data, text, decoded=request.options.decode_custom_data):
         refusals.append("the custom data is not the OVF's")
     if refusals:
-        raise PlanRefused(
-            f"the provisioning worker's plan was refused, nothing of it was carried out: {'; '.join(refusals)}"
-        )
+        raise PlanRefused(f"the provisioning worker's plan was refused: {'; '.join(refusals)}")
 
 
 def _is_the_same(custom_data: bytes, text: bytes, *, decoded: bool) -> bool:

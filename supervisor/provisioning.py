@@ -38,7 +38,7 @@ class Provisioning:
         self._course = Course(parts, vm_id)
         steps, config, lib = self._course.steps, parts.config, parts.layout.lib
         custom_data = CustomData(steps, parts.journal, config, parts.layout, parts.say)
-        self._fulfilment = Fulfilment(parts.fleet, config, steps, custom_data, lib)
+        self._fulfilment = Fulfilment(parts.fleet, config, steps, parts.journal, custom_data, lib)
         self._cloud_init = CloudInit(parts.loop, parts.fleet, config[options.CLOUD_INIT_TIMEOUT], self.standing.tell)
         self._labels = Labels(steps, parts.layout)
         self._changed_vm = ChangedVm(steps, lib, parts.say)

@@ -34,10 +34,12 @@ class State(msgspec.Struct, frozen=True):
     finished: str = ""
     ready: bool = False
     failed: str = ""
+    salt: str = ""
 
     def records(self) -> tuple["AnyRecord", ...]:
         """The fewest records that add up to this state: what compaction writes."""
         kept: list[AnyRecord] = [ProvisioningBegun(self.begun)] if self.begun else []
+        kept += [SaltDrawn(self.salt)] if self.salt else []
         for name, step in self.steps.items():
             kept.append(StepIntended(name, step.digest))
             if step.done:
@@ -50,8 +52,7 @@ class State(msgspec.Struct, frozen=True):
             kept.append(ProvisioningFinished(self.finished))
         if self.ready:
             kept.append(ReadyAccepted())
-        if self.failed:
-            kept.append(ProvisioningFailed(self.failed))
+        kept += [ProvisioningFailed(self.failed)] if self.failed else []
         return tuple(kept)
 
 
@@ -72,6 +73,15 @@ class ProvisioningBegun(Record, frozen=True):
         # The same VM, not finished: what was done stays done. Else everything starts anew.
         goes_on = self.vm_id == state.begun and not state.finished
         return replace(state, failed="") if goes_on else State(begun=self.vm_id)
+
+
+class SaltDrawn(Record, frozen=True):
+    """The salt of this provisioning's password hash: no secret, it stands in the shadow file."""
+
+    salt: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]{64}$")]
+
+    def after(self, state: State) -> State:
+        return replace(state, salt=self.salt)
 
 
 class StepIntended(Record, frozen=True):
@@ -142,6 +152,7 @@ class ProvisioningFailed(Record, frozen=True):
 
 AnyRecord = (
     ProvisioningBegun
+    | SaltDrawn
     | StepIntended
     | StepDone
     | HostKeysStaged

@@ -57,7 +57,6 @@ KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}( [^\x00-\x1f
 PATH = re.compile(r"[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*")
 # Salt at most so long, hash exactly so long, in crypt(3)'s alphabet.
 HASHES: Mapping[str, tuple[int, int]] = {"1": (8, 22), "5": (16, 43), "6": (16, 86)}
-BCRYPT = r"\$2a\$1[0-9]\$[./A-Za-z0-9]{53}"
 
 
 class Grounds(msgspec.Struct, frozen=True):
@@ -183,12 +182,12 @@ def _password(proposal: SetPassword, grounds: Grounds) -> str | None:
     if grounds.is_system_account and not options.allow_reset_sys_user:
         return "the account is a system account"
     text = proposal.password_hash.reveal()
-    wanted = BCRYPT
+    wanted = rf"\$2a\$1[0-9]\${options.password_salt[:21]}[./A-Za-z0-9]{{32}}"
     if options.password_crypt_id in HASHES:
         longest, length = HASHES[options.password_crypt_id]
-        salt = min(options.password_salt_length, longest)
-        wanted = rf"\${options.password_crypt_id}\$[A-Za-z0-9]{{{salt}}}\$[./A-Za-z0-9]{{{length}}}"
-    return None if re.fullmatch(wanted, text) else "not a hash of the configured kind"
+        salt = options.password_salt[: min(options.password_salt_length, longest)]
+        wanted = rf"\${options.password_crypt_id}\${salt}\$[./A-Za-z0-9]{{{length}}}"
+    return None if re.fullmatch(wanted, text) else "not a hash of the configured kind and salt"
 
 
 def _sudo(proposal: GrantSudo, grounds: Grounds) -> str | None:

@@ -24,10 +24,14 @@ class AccountFacts(Message, frozen=True):
 
 
 class ProvisioningOptions(Message, frozen=True):
-    """The settings of /etc/waagent.conf that decide what is proposed (config-cli.md 1.2)."""
+    """The settings of /etc/waagent.conf that decide what is proposed (config-cli.md 1.2).
+
+    `password_salt` is as long as any salt may be, drawn once for a provisioning: planned again after a restart, the
+    hash is the same, and the password isn't set a second time."""
 
     password_crypt_id: Annotated[str, msgspec.Meta(pattern="^(1|2a|5|6)$")]
     password_salt_length: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    password_salt: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]{64}$")]
     allow_reset_sys_user: bool
     delete_root_password: bool
     decode_custom_data: bool

@@ -21,6 +21,7 @@ PATTERNS = {
     "key_type": st.sampled_from(["rsa", "ecdsa", "ed25519", "auto", "dsa"]),
     "algorithm": st.sampled_from(["rsa", "ecdsa", "ed25519", "dsa"]),
     "sha256": st.sampled_from(["A" * 43, "a0+/" * 10 + "Zz9"]),
+    "password_salt": st.sampled_from(["a0" * 32, "Z9" * 32]),
     "password_crypt_id": st.sampled_from(["1", "2a", "5", "6"]),
 }
 

@@ -40,7 +40,7 @@ def test_the_vm_is_provisioned_under_an_inherited_filter() -> None:
             vm.agents.append(vm.lab.popen(command, cgroup=vm.scene.agent_cgroup, stdout=log, stderr=log))
         assert vm.wait_until_decided() == "Ready"
         assert vm.mistakes() == []
-        assert [process.filters for process in vm.ps().processes[:2]] == [1, 1]
+        assert [process.filters for process in vm.ps().processes[:2]] == [1, 3]
 
 
 def test_a_worker_with_one_filter_less_is_refused_all_the_same() -> None:

@@ -117,7 +117,7 @@ def fail_and_try_again(make_it_right: Callable[[Vm], None], *said: str) -> Calla
         problem = vm.wait_until_decided()
         assert problem.startswith("NotReady ProvisioningFailed ")
         assert [text for text in said if text not in problem] == []
-        assert vm.story() == f"failed: {problem.removeprefix('NotReady ProvisioningFailed ')}"
+        assert f"failed: {problem.removeprefix('NotReady ProvisioningFailed ')}" == f"{vm.story()}; nothing was changed"
         assert vm.lab.run(["ls", MARKER]).returncode == 2
         make_it_right(vm)
         restarted(vm)

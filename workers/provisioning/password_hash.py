@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the crypt(3) hash of the account's password; runs in the provisioning worker. The clear text ends here.
 
-Salts come from the kernel's random source. A library that can't make the wanted kind of hash is told, never replaced
-by a weaker kind.
+The salt is the supervisor's, from the kernel's random source. A library that can't make the wanted kind of hash is
+told, never replaced by a weaker kind.
 """
 
-import random
-import string
 import sys
 import warnings
 from collections.abc import Callable
@@ -25,9 +23,6 @@ Crypt = Callable[[str, str], str | None]
 
 OPTION = "Provisioning.PasswordCryptId"
 WHERE = "UserPassword"
-# The kernel's own random numbers, as `secrets` has them; that module would bring OpenSSL into the process.
-CHANCE = random.SystemRandom()
-ALPHANUMERIC = string.ascii_letters + string.digits
 LONGEST_SALT = {"1": 8, "5": 16, "6": 16}
 BCRYPT = "2a"
 BCRYPT_COST = 12
@@ -36,12 +31,13 @@ BCRYPT_LONGEST_BYTES = 72
 LONGEST_BYTES = 256
 
 
-def hash_password(password: Secret, crypt_id: str, salt_length: int, library: Crypt = crypt) -> Secret:
-    """The hash of `password` by algorithm `crypt_id` (1, 2a, 5, 6) with `salt_length` random alphanumeric characters,
-    or as many as the algorithm takes. InputError for a password or a setting that can't be used."""
+def hash_password(password: Secret, crypt_id: str, salt: str, library: Crypt = crypt) -> Secret:
+    """The hash of `password` by algorithm `crypt_id` (1, 2a, 5, 6) with the alphanumeric `salt`, or as much of it as
+    the algorithm takes; bcrypt takes 22 characters and needs as many. InputError for a password or a setting that
+    can't be used."""
     text = password.reveal()
     _check(text, crypt_id)
-    setting = _setting(crypt_id, salt_length)
+    setting = _setting(crypt_id, salt)
     try:
         result = library(text, setting)
     except OSError:
@@ -52,16 +48,12 @@ def hash_password(password: Secret, crypt_id: str, salt_length: int, library: Cr
     return Secret(result)
 
 
-def _setting(crypt_id: str, salt_length: int) -> str:
+def _setting(crypt_id: str, salt: str) -> str:
     if crypt_id == BCRYPT:
         # 128 bits in characters of six: of the last one two bits count, and libcrypt changes all but these three.
-        salt = _random(BCRYPT_SALT_LENGTH - 1) + CHANCE.choice("Oeu")
-        return f"${BCRYPT}${BCRYPT_COST:02}${salt}"
-    return f"${crypt_id}${_random(min(salt_length, LONGEST_SALT[crypt_id]))}$"
-
-
-def _random(length: int) -> str:
-    return "".join(CHANCE.choice(ALPHANUMERIC) for _ in range(length))
+        last = "Oeu"[ord(salt[BCRYPT_SALT_LENGTH - 1]) % 3]
+        return f"${BCRYPT}${BCRYPT_COST:02}${salt[: BCRYPT_SALT_LENGTH - 1]}{last}"
+    return f"${crypt_id}${salt[: LONGEST_SALT[crypt_id]]}$"
 
 
 def _check(text: str, crypt_id: str) -> None:

@@ -25,7 +25,8 @@ from ipc.messages import (
 from ipc.secret import Secret
 from workers.provisioning import grammar
 
-HashPassword = Callable[[Secret, str, int], Secret]
+BCRYPT = "2a"
+HashPassword = Callable[[Secret, str, str], Secret]
 
 # What kernel and distributions use for "nobody", and no uid at all; a person may have any other above uid_min.
 NOBODIES = frozenset({65534, 65535, 0xFFFFFFFE, 0xFFFFFFFF})
@@ -44,7 +45,7 @@ def plan(
     if not account.exists:
         proposals.append(CreateAccount(user, home))
     if password is not None:
-        hashed = hash_password(password, options.password_crypt_id, options.password_salt_length)
+        hashed = hash_password(password, options.password_crypt_id, _salt(options))
         proposals.append(SetPassword(user, hashed))
     proposals.append(GrantSudo(user, without_password=password is None))
     proposals.append(ConfigureSshd(not ovf.disable_ssh_password_authentication, options.ssh_client_alive_interval))
@@ -54,6 +55,12 @@ def plan(
     if options.delete_root_password:
         proposals.append(LockRootPassword())
     return tuple(proposals)
+
+
+def _salt(options: ProvisioningOptions) -> str:
+    """As long as configured; for bcrypt all of it, which takes its own share."""
+    salt = options.password_salt
+    return salt if options.password_crypt_id == BCRYPT else salt[: options.password_salt_length]
 
 
 def _check_account(account: AccountFacts, options: ProvisioningOptions, *, has_password: bool) -> None:

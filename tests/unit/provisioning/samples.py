@@ -21,6 +21,7 @@ OVF = Ovf(
 OPTIONS = ProvisioningOptions(
     password_crypt_id="6",
     password_salt_length=10,
+    password_salt="abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789xy",
     allow_reset_sys_user=False,
     delete_root_password=True,
     decode_custom_data=True,

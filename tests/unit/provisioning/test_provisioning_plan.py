@@ -20,6 +20,7 @@ from ipc.messages import (
     PlaceKeys,
     PlanComplete,
     PlanProvisioning,
+    ProvisioningOptions,
     PublicKey,
     SetHostName,
     SetPassword,
@@ -275,25 +276,35 @@ def test_keys_known_by_thumbprint_only_are_refused_with_the_reason() -> None:
 # --- hashes ---
 
 
+SALT = OPTIONS.password_salt
+
+
 @pytest.mark.parametrize(
     ("crypt_id", "length", "pattern"),
     [
-        ("6", 10, r"\$6\$[A-Za-z0-9]{10}\$[./A-Za-z0-9]{86}"),
-        ("6", 64, r"\$6\$[A-Za-z0-9]{16}\$[./A-Za-z0-9]{86}"),
-        ("5", 1, r"\$5\$[A-Za-z0-9]\$[./A-Za-z0-9]{43}"),
-        ("1", 10, r"\$1\$[A-Za-z0-9]{8}\$[./A-Za-z0-9]{22}"),
-        ("2a", 10, r"\$2a\$12\$[./A-Za-z0-9]{53}"),
+        ("6", 10, rf"\$6\${SALT[:10]}\$[./A-Za-z0-9]{{86}}"),
+        ("6", 64, rf"\$6\${SALT[:16]}\$[./A-Za-z0-9]{{86}}"),
+        ("5", 1, rf"\$5\${SALT[:1]}\$[./A-Za-z0-9]{{43}}"),
+        ("1", 10, rf"\$1\${SALT[:8]}\$[./A-Za-z0-9]{{22}}"),
+        ("2a", 10, rf"\$2a\$12\${SALT[:21]}[Oeu][./A-Za-z0-9]{{31}}"),
     ],
 )
 def test_hashes_of_every_configured_kind(crypt_id: str, length: int, pattern: str) -> None:
-    first = hash_password(PASSWORD, crypt_id, length).reveal()
-    assert re.fullmatch(pattern, first)
-    assert length == 1 or hash_password(PASSWORD, crypt_id, length).reveal() != first
+    options = replace(OPTIONS, password_crypt_id=crypt_id, password_salt_length=length)
+
+    def planned(settings: ProvisioningOptions) -> str:
+        proposals = plan(replace(OVF, password=PASSWORD), settings, NOBODY, b"", hash_password)
+        return next(each.password_hash.reveal() for each in proposals if isinstance(each, SetPassword))
+
+    assert re.fullmatch(pattern, planned(options))
+    # Planned again after a restart it is the same; with another salt it is another.
+    assert planned(options) == planned(options)
+    assert planned(replace(options, password_salt=SALT[::-1])) != planned(options)
 
 
 def test_the_hash_is_the_one_that_another_implementation_makes() -> None:
     for crypt_id in ("1", "5", "6"):
-        made = hash_password(PASSWORD, crypt_id, 8).reveal()
+        made = hash_password(PASSWORD, crypt_id, "saltsalt").reveal()
         other = subprocess.run(
             ["openssl", "passwd", f"-{crypt_id}", "-salt", made.split("$")[2], "-stdin"],
             input=PASSWORD.reveal(),
@@ -307,7 +318,7 @@ def test_the_hash_is_the_one_that_another_implementation_makes() -> None:
 @pytest.mark.parametrize(("password", "crypt_id"), [("a\nb", "6"), ("a\0b", "6"), ("a" * 257, "6"), ("ä" * 37, "2a")])
 def test_passwords_that_can_not_be_hashed_whole_are_refused(password: str, crypt_id: str) -> None:
     with pytest.raises(InputError) as failure:
-        hash_password(Secret(password), crypt_id, 10)
+        hash_password(Secret(password), crypt_id, SALT)
     assert failure.value.where == "UserPassword"
     assert password not in str(failure.value)
 
@@ -317,7 +328,7 @@ def test_a_library_that_does_not_make_the_kind_is_not_believed(answer: str | Non
     with pytest.raises(
         InputError, match=r"^Provisioning\.PasswordCryptId: this system's crypt\(3\) makes no \$6\$ hashes$"
     ):
-        hash_password(PASSWORD, "6", 10, library=lambda _, __: answer)
+        hash_password(PASSWORD, "6", SALT, library=lambda _, __: answer)
 
 
 # --- custom data, and the worker as a whole ---

@@ -112,6 +112,7 @@ BENT: dict[str, Callable[[list[Message]], list[Message]]] = {
     "a clear password": changed(SetPassword, password_hash=PASSWORD),
     "no hash": changed(SetPassword, password_hash=Secret("")),
     "a weaker hash": changed(SetPassword, password_hash=Secret("$1$abcdefgh$" + "x" * 22)),
+    "another salt": changed(SetPassword, password_hash=Secret("$6$ABCDEFGHIJ$" + "x" * 86)),
     "a shorter salt": changed(SetPassword, password_hash=Secret("$6$abc$" + "x" * 86)),
     "an injected line": changed(SetPassword, password_hash=Secret(HASH[:-2] + "\nx")),
     "a line break after the hash": changed(SetPassword, password_hash=Secret(HASH + "\n")),
