@@ -202,25 +202,36 @@ def _check_state(report: Health, trial: Trial, *, detailed: bool) -> None:
     trial.demand("health-description-size", fits, why)
 
 
-def read_role_properties(body: bytes, trial: Trial | None = None) -> RoleProperties:
-    """The role properties in `body`. Raises Refusal for anything but the exact form of wire-protocol.md 10."""
-    trial = trial or Trial()
-    root = _tree(body, trial)
-    plain = root.name == "RoleProperties" and not root.attributes
-    trial.demand("role-root", plain, "the root is not a plain RoleProperties")
+def read_role_ids(body: bytes, trial: Trial) -> tuple[str, str]:
+    """Container and instance id of the role properties in `body`; Refusal for another shape down to them.
+
+    What properties it brings the host doesn't judge: no agent is known to send any but ours, whose tests read them with
+    `read_role_properties`."""
+    container_id, instance_id, _ = _role_parts(_tree(body, trial))
+    return container_id, instance_id
+
+
+def read_role_properties(body: bytes) -> RoleProperties:
+    """The role properties in `body`; Refusal or ValueError for anything but the exact form of wire-protocol.md 10."""
+    root = _tree(body, Trial())
+    container_id, instance_id, properties = _role_parts(root)
+    found = [(child.name, tuple(child.attributes), child.children, child.text) for child in properties.children]
+    if (root.name, root.attributes) != ("RoleProperties", {}) or properties.text.strip():
+        raise ValueError("not plain role properties")
+    if found != [("Property", ("name", "value"), [], "")] or properties.children[0].attributes["name"] != THUMBPRINT:
+        raise ValueError(f"something else than one Property with the name {THUMBPRINT} and a value")
+    thumbprint = properties.children[0].attributes["value"]
+    if not thumbprint or any(sign == ":" or sign.isspace() for sign in thumbprint):
+        raise ValueError(f"{THUMBPRINT} {thumbprint[:80]!r} is empty or has colons or blanks")
+    return RoleProperties(container_id, instance_id, thumbprint)
+
+
+def _role_parts(root: "_Node") -> "tuple[str, str, _Node]":
     (container,) = root.exactly("Container")
     container_id, instances = container.exactly("ContainerId", "RoleInstances")
     (instance,) = instances.exactly("RoleInstance")
     instance_id, properties = instance.exactly("Id", "Properties")
-    found = [(child.name, tuple(child.attributes), child.children, child.text) for child in properties.children]
-    right = found == [("Property", ("name", "value"), [], "")] and not properties.text.strip()
-    right = right and properties.children[0].attributes["name"] == THUMBPRINT
-    why = f"Properties holds something else than one Property with the name {THUMBPRINT} and a value"
-    trial.demand("role-property", right, why)
-    thumbprint = properties.children[0].attributes["value"]
-    bare = bool(thumbprint) and not any(sign == ":" or sign.isspace() for sign in thumbprint)
-    trial.demand("role-thumbprint", bare, f"{THUMBPRINT} {thumbprint[:80]!r} is empty or has colons or blanks")
-    return RoleProperties(container_id.content(), instance_id.content(), thumbprint)
+    return container_id.content(), instance_id.content(), properties
 
 
 @dataclass

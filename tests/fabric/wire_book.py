@@ -54,9 +54,6 @@ RULES: dict[str, str] = {
     "health-sub-status": "SubStatus is Provisioning or ProvisioningFailed",
     "health-description": "Description says something",
     "health-description-size": "Description has at most 4096 bytes",
-    "role-root": "the root is RoleProperties without attributes",
-    "role-property": "Properties holds one Property, named CertificateThumbprint, with a value",
-    "role-thumbprint": "the fingerprint is not empty and has neither colons nor blanks",
     # reports against what the host knows (wire_rules.py)
     "incarnation-fetched": "the incarnation reported on was fetched",
     "container-issued": "the container is one that a goal state named",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tests.fabric.config_documents import CONFIG_DOCUMENTS
-from tests.fabric.documents import GoalState, Health, RoleProperties, read_health, read_role_properties
+from tests.fabric.documents import GoalState, Health, read_health, read_role_ids
 from tests.fabric.documents import versions_xml as make_versions_xml
 from tests.fabric.wire_book import Refusal
 from tests.fabric.wire_request import Request
@@ -84,7 +84,7 @@ class Host:
         self.issued = [self.goal_state]
         self.fetched: list[GoalState] = []
         self.health_reports: list[Health] = []
-        self.role_properties: list[RoleProperties] = []
+        self.role_properties: list[bytes] = []
 
     def publish(self, goal_state: GoalState, incomplete: int) -> None:
         """Hand out `goal_state` from now on, without its role instance in the first `incomplete` answers."""
@@ -154,9 +154,9 @@ class Host:
 
     def _role_properties(self, request: Request) -> Judgement:
         self._check_header_set_b(request)
-        report = read_role_properties(request.body, request.trial)
-        self._check_ids(request, report.container_id, report.instance_id)
-        return Judgement(Answer(202), effect=lambda: self.role_properties.append(report))
+        container_id, instance_id = read_role_ids(request.body, request.trial)
+        self._check_ids(request, container_id, instance_id)
+        return Judgement(Answer(202), effect=lambda: self.role_properties.append(request.body))
 
     def _check_header_set_a(self, request: Request) -> None:
         expected = (

@@ -208,14 +208,6 @@ HEALTH = (
 )
 
 ROLE_PROPERTIES = (
-    Wrong("role-root", "roleproperties", "plain", replacing("<RoleProperties>", '<RoleProperties a="b">')),
-    Wrong("role-property", "roleproperties", "something else", replacing("name=", "title=")),
-    Wrong("role-property", "roleproperties", "something else", replacing("Thumbprint", "Fingerprint")),
-    Wrong("role-property", "roleproperties", "something else", replacing(THUMBPRINT, "")),
-    Wrong("role-property", "roleproperties", "something else", replacing(THUMBPRINT, THUMBPRINT * 2)),
-    Wrong("role-property", "roleproperties", "something else", replacing(THUMBPRINT, THUMBPRINT + "and")),
-    Wrong("role-thumbprint", "roleproperties", "''", replacing("SHA256kJ0u/+x9", "")),
-    Wrong("role-thumbprint", "roleproperties", "has colons", replacing("SHA256", "SHA256:")),
     Wrong("container-issued", "roleproperties", "never issued", replacing("<ContainerId>", "<ContainerId>x")),
     Wrong("instance-current", "roleproperties", "not the current one", replacing("<Id>", "<Id>x")),
     Wrong("xml-elements", "roleproperties", "RoleInstance holds", replacing("<Id>", "<More/><Id>")),

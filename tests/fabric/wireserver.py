@@ -15,7 +15,7 @@ from typing import Any
 
 from supervisor.clock import Clock, SystemClock
 from tests.fabric.acceptor import Acceptor
-from tests.fabric.documents import GoalState, Health, RoleProperties
+from tests.fabric.documents import GoalState, Health, RoleProperties, read_role_properties
 from tests.fabric.faults import Fault, Script
 from tests.fabric.recording import Connection, Record, Recording
 from tests.fabric.wire_rules import Host, NotEmulated, Offer
@@ -144,7 +144,7 @@ class WireServer:
     @property
     def role_properties(self) -> tuple[RoleProperties, ...]:
         with self.recording.changed:
-            return tuple(self._state.role_properties)
+            return tuple(map(read_role_properties, self._state.role_properties))
 
     @property
     def refusals(self) -> tuple[Record, ...]:

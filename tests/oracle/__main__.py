@@ -10,7 +10,7 @@ import textwrap
 from collections import Counter
 
 from tests.fabric.wire_book import RULES
-from tests.oracle.expected import DIFFERENCES, NEVER_MET, REQUESTS
+from tests.oracle.expected import DIFFERENCES, REQUESTS
 from tests.oracle.package import NoPackage
 from tests.oracle.run import FORBIDDEN, MEDIA, Records, Run, line, perform
 from tests.oracle.verdict import differing, heard, judged, refusals, unexplained
@@ -64,8 +64,6 @@ def _tell_rules(run: Run) -> None:
     counts = judged(run)
     print(f"The rules: {len(RULES)}, of which {len(counts)} let a request of it pass")
     _list("how often", ", ".join(f"{rule} {counts[rule]}" for rule in RULES if rule in counts))
-    for rule, why in NEVER_MET.items():
-        print(f"  never met: {rule}: {why}")
     print(f'  refused but for "emulated": {len(refusals(run))}\n')
 
 

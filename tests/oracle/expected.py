@@ -33,13 +33,6 @@ NOT_EMULATED = {
 }
 REQUESTS = EMULATED | NOT_EMULATED
 
-# Rules that the distribution's agent never comes up against, and why. As short as truth allows.
-NEVER_MET = {
-    "role-root": "waagent has the code for role properties and never sends any (wire-protocol.md 10)",
-    "role-property": "as role-root",
-    "role-thumbprint": "as role-root",
-}
-
 
 @dataclass(frozen=True)
 class Difference:

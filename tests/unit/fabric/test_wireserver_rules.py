@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.fabric.config_documents import CONFIG_DOCUMENTS
-from tests.fabric.documents import GoalState
+from tests.fabric.documents import GoalState, RoleProperties, read_role_properties
 from tests.fabric.wire_book import RULES, Trial
 from tests.fabric.wire_client import (
     Draft,
@@ -197,3 +197,23 @@ def test_the_largest_description_passes(server: WireServer) -> None:
     """4096 bytes of the text itself: escapes don't count."""
     report = report_on(fetched(server), "NotReady", "ProvisioningFailed", "&" * 4096)
     assert ask_once(server.address, post_health(server.address, report)).status == 200
+
+
+ROLE = RoleProperties("container", "instance", "SHA256kJ0u/+x9").xml()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("<RoleProperties>", '<RoleProperties a="b">', "not plain"),
+        ("<Properties>", "<Properties>text", "not plain"),
+        ("name=", "title=", "something else"),
+        ("CertificateThumbprint", "CertificateFingerprint", "something else"),
+        ("SHA256kJ0u/+x9", "", "is empty or has colons"),
+        ("SHA256", "SHA256:", "is empty or has colons"),
+    ],
+)
+def test_what_our_agent_sends_as_role_properties_is_read_strictly(old: str, new: str, why: str) -> None:
+    assert read_role_properties(ROLE.encode()).thumbprint == "SHA256kJ0u/+x9"
+    with pytest.raises(ValueError, match=why):
+        read_role_properties(ROLE.replace(old, new, 1).encode())
