@@ -61,14 +61,20 @@ def _empty(descriptor: int, folder: str, depth: int) -> Iterator[str]:
         if _unlink(descriptor, folder, name):
             yield path
         elif _is_folder(descriptor, name):
-            below = os.open(name, _LIST, dir_fd=descriptor)
-            try:
-                yield from _empty(below, path, depth - 1)
-            finally:
-                os.close(below)
-            os.rmdir(name, dir_fd=descriptor)
-            yield path
+            yield from _remove_folder(descriptor, name, path, depth - 1)
     os.fsync(descriptor)
+
+
+def _remove_folder(descriptor: int, name: str, path: str, depth: int) -> Iterator[str]:
+    below = os.open(name, _LIST, dir_fd=descriptor)
+    try:
+        if os.fstat(below).st_dev != os.fstat(descriptor).st_dev:
+            return  # another file system is mounted there: that is nobody's who asked for this
+        yield from _empty(below, path, depth)
+    finally:
+        os.close(below)
+    os.rmdir(name, dir_fd=descriptor)
+    yield path
 
 
 def _open(folder: str, root: str) -> int | None:

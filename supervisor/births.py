@@ -8,6 +8,7 @@ back; what a worker is asked and whether it is trusted is not its affair.
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property, partial
 from importlib import import_module
 
@@ -43,6 +44,7 @@ class Births:
         self._appetite = Appetite(loop, self.workers)
         self._serial = 0
         loop.watch(spawner.fileno(), self._take_event)
+        self._sweep()
 
     def free_instance(self, profile: Profile) -> int | None:
         """The lowest instance number of the kind that no live worker has; None when policy allows no more."""
@@ -117,6 +119,12 @@ class Births:
         it, the maker of the host keys above all, are not kept waiting."""
         pair = import_module("ipc.pair")
         return partial(pair.listen, pair.context())
+
+    def _sweep(self) -> None:
+        """What an earlier life of this process left: its workers died with it."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._layout.channels):
+                self._remove_folder(f"{self._layout.channels}/{name}")
 
     def _remove_folder(self, folder: str) -> None:
         """Take the folder back first: without CAP_DAC_OVERRIDE root may not look into another uid's 0700 folder."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ipc.errors import AgentError, HostError
 from ipc.messages import HostKey
 from supervisor import options
+from supervisor.files import remove
 from supervisor.fingerprints import Fingerprints
 from supervisor.loop import Promise
 from supervisor.marker import Marker
@@ -18,7 +19,7 @@ from supervisor.records import ProvisioningBegun, ProvisioningFailed, Provisioni
 from supervisor.standing import NEXT_START
 from supervisor.status import with_consequence
 from supervisor.steps import Steps
-from supervisor.vm_identity import VmId
+from supervisor.vm_identity import VmId, is_another
 
 MAX_PROBLEM_CHARACTERS = 2000
 
@@ -45,9 +46,15 @@ class Course:
         return self.is_finished and not self._.journal.state.ready
 
     def begin(self) -> None:
-        """Write it down; what journal and credentials knew of another VM goes."""
-        if self._.journal.state.begun != self.vm_id.name:
+        """Write it down; what journal and credentials knew of another VM goes.
+
+        The record of the custom data's run outlasts the journal: it goes only where it is certain that this is another
+        provisioning, after one that was finished or for another VM, never because nothing is known."""
+        state = self._.journal.state
+        if state.begun != self.vm_id.name:
             self._.credentials.forget()
+        if state.finished or is_another(state.begun, self.vm_id):
+            remove(self._.layout.custom_data_record)
         self._.journal.append(ProvisioningBegun(self.vm_id.name))
 
     async def announce(self) -> None:
@@ -61,9 +68,10 @@ class Course:
 
     def finish(self, *, provision_guest_agent: bool = True) -> None:
         """From here on the VM counts as provisioned, whatever happens to the report."""
-        self._.journal.append(ProvisioningFinished(self.vm_id.name))
         if not provision_guest_agent:
+            # First: a process that is killed in between would never look at the document again.
             self.marker.disable_agent()
+        self._.journal.append(ProvisioningFinished(self.vm_id.name))
         self.marker.write()
 
     async def report(self, keys: Sequence[HostKey], text: str = "done") -> None:

@@ -18,7 +18,7 @@ from supervisor.layout import Layout
 from supervisor.steps import Steps
 
 FILE = "CustomData"
-# The journal's name for the step; that it was begun for this VM is how the record of an earlier one is known.
+# The journal's name for the step.
 RUN = "custom data run"
 STORED, RUNNABLE, RECORD = 0o600, 0o700, 0o600
 SYSTEMD = "/run/systemd/system"
@@ -73,8 +73,6 @@ class CustomData:
         step = self._journal.state.steps.get(RUN)
         if step is not None and step.done:
             return
-        if step is None:
-            write_whole(self._layout.custom_data_record, b"", RECORD)
         timeout_s = self._config[options.CUSTOM_DATA_TIMEOUT]
         order = CommitCustomData(self._path, with_shell, timeout_s, (self._layout.state, self._layout.run))
         kind = "custom-data" if os.path.isdir(SYSTEMD) else "custom-data-here"

@@ -151,7 +151,8 @@ def _view(folder: str, profile: Profile) -> list[str]:
 
 def _sealed(folder: str, profile: Profile) -> list[str]:
     """Of the host's tree only what the policy lets be written is writable, and /run is another one."""
-    writable = [os.path.realpath(grant.path) for grant in profile.paths if grant.access in {"rw", "tools", "remove"}]
+    host = f"/proc/{os.getppid()}/root"
+    writable = [_resolved(grant.path, host) for grant in profile.paths if grant.access in {"rw", "tools", "remove"}]
     if "/" in writable:
         return []
     # Of mounts at the same place the last one counts.
@@ -162,6 +163,28 @@ def _sealed(folder: str, profile: Profile) -> list[str]:
         if "rw" in options.split(",") and not any(point == path or point.startswith(f"{path}/") for path in writable)
     ]
     open_run = any(grant.path == "/run" for grant in profile.paths)
-    if not open_run and os.stat(f"{folder}/root/run/").st_dev == os.stat(f"/proc/{os.getppid()}/root/run/").st_dev:
+    if not open_run and os.stat(f"{folder}/root/run/").st_dev == os.stat(f"{host}/run/").st_dev:
         found.append("its /run is the host's")
     return found
+
+
+def _resolved(path: str, root: str, depth: int = 40) -> str:
+    """`path` without links, as who lives in `root` sees it; the verifier's own root is another one."""
+    done, rest = "", path.split("/")
+    while rest:
+        part = rest.pop(0)
+        if part == "..":
+            done = done.rpartition("/")[0]
+        if part in {"", ".", ".."}:
+            continue
+        try:
+            link = os.readlink(f"{root}{done}/{part}")
+        except OSError:
+            done = f"{done}/{part}"
+            continue
+        depth -= 1
+        if depth == 0:
+            return path
+        done = "" if link.startswith("/") else done
+        rest = [*link.split("/"), *rest]
+    return done or "/"

@@ -71,6 +71,11 @@ def same_vm(stored: str, current: str) -> bool:
     return bool(mine) and theirs in (mine, swapped(mine) if UUID.fullmatch(mine) else mine)
 
 
+def is_another(begun: str, current: VmId) -> bool:
+    """Whether the journal's word `begun` names another VM for certain: both ids are known, and they differ."""
+    return bool(begun) and not begun.startswith(UNKNOWN) and current.is_known and not same_vm(begun, current.value)
+
+
 def swapped(uuid: str) -> str:
     """The UUID with the bytes of its first three groups in reverse order."""
     first, second, third, *rest = uuid.split("-")

@@ -18,7 +18,7 @@ EXIT_WELL, EXIT_ERROR, EXIT_RECOVERABLE = 0, 1, 2
 CUT_OFF = (ConnectionError, TimeoutError)
 
 EPILOG = """\
-status is one of: not started; running; done; error; disabled (somebody else provisions, or nobody does).
+status is one of: not started; running; done; error; disabled (nobody is to provision).
 
 exit status: 0 done, disabled, running or not started; 1 error, or no usable answer; 2 done, but something that a VM
 can live without is missing yet (Ready not accepted by the host, its role properties, the transport key), or wrong

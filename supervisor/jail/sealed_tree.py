@@ -7,6 +7,7 @@ connecting to a socket by its path; a read-only mount refuses the first, and whe
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 from policy.profile import PathGrant
@@ -33,20 +34,44 @@ def seal(grants: Sequence[PathGrant]) -> None:
     writable = _folders(grant.path for grant in grants if grant.access in WRITING)
     if "/" in writable:
         return
-    for folder in writable:
-        syscalls.mount(folder, folder, None, _BIND | _REC)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        mounts = [(_unescaped(fields[4]), fields[5].split(",")) for fields in map(str.split, table)]
-    for point, options in mounts:
-        if not any(_within(point, folder) for folder in writable):
-            _make_read_only(point, options)
+    try:
+        _seal_at_once(writable)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        seal_one_by_one(writable)
     # Last: what it covers must be read-only as well, though no path leads there any more.
     _hide_run([grant for grant in grants if _within(grant.path, RUN)])
 
 
+def _seal_at_once(writable: Sequence[str]) -> None:
+    """From Linux 5.12 on; mounts that no path leads to are sealed, too."""
+    kept = [(folder, syscalls.clone_tree(folder)) for folder in writable]
+    syscalls.make_read_only("/")
+    for folder, tree in kept:
+        syscalls.attach_tree(tree, folder)
+        os.close(tree)
+
+
+def seal_one_by_one(writable: Sequence[str]) -> None:
+    """The same where the kernel knows no other way: mount by mount."""
+    for folder in writable:
+        syscalls.mount(folder, folder, None, _BIND | _REC)
+    with open("/proc/self/mountinfo", "rb") as table:
+        mounts = [
+            (os.fsdecode(_unescaped(fields[4])), fields[5].decode().split(",")) for fields in map(bytes.split, table)
+        ]
+    for point, options in mounts:
+        if not any(_within(point, folder) for folder in writable):
+            _make_read_only(point, options)
+
+
 def _folders(paths: Iterable[str]) -> list[str]:
-    """Those of `paths` that are folders, without links in them, and none that lies in another."""
-    real = sorted({os.path.realpath(path) for path in paths if os.path.isdir(path)})
+    """Those of `paths` that are folders, without links in them, and none that lies in another.
+
+    In /run services own folders: one with a link in it is nobody's grant, wherever that leads."""
+    there = [path for path in paths if os.path.isdir(path) and not (_within(path, RUN) and _is_linked(path))]
+    real = sorted({os.path.realpath(path) for path in there})
     return [path for path in real if not any(_within(path, other) for other in real if other != path)]
 
 
@@ -55,7 +80,7 @@ def _hide_run(shown: Sequence[PathGrant]) -> None:
     and is not there yet is shown as an empty one."""
     if any(grant.path == RUN for grant in shown) or not os.path.isdir(RUN):
         return
-    there = [grant.path for grant in shown if os.path.lexists(grant.path)]
+    there = [grant.path for grant in shown if os.path.lexists(grant.path) and not _is_linked(grant.path)]
     kept = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in there]
     syscalls.mount("tmpfs", RUN, "tmpfs", _NOSUID | _NODEV | _NOEXEC, "size=64k,nr_inodes=64,mode=0755")
     for path, descriptor in kept:
@@ -82,10 +107,14 @@ def _make_read_only(point: str, options: Sequence[str]) -> None:
             raise
 
 
+def _is_linked(path: str) -> bool:
+    return os.path.realpath(path) != path
+
+
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
-def _unescaped(field: str) -> str:
+def _unescaped(field: bytes) -> bytes:
     """The kernel writes blanks, line breaks and backslashes in octal."""
-    return field.encode("latin-1", "replace").decode("unicode_escape") if "\\" in field else field
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)

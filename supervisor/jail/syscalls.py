@@ -17,7 +17,9 @@ _X86_64 = {
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
     "mount": 165,
+    "mount_setattr": 442,
     "move_mount": 429,
+    "open_tree": 428,
     "openat2": 437,
     "pivot_root": 155,
     "prctl": 157,
@@ -34,7 +36,9 @@ _AARCH64 = {
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
     "mount": 40,
+    "mount_setattr": 442,
     "move_mount": 429,
+    "open_tree": 428,
     "openat2": 437,
     "pivot_root": 41,
     "prctl": 167,
@@ -54,6 +58,7 @@ _CLONE_CHILD_CLEARTID = 0x00200000
 _SIGCHLD = 17
 _AT_FDCWD = -100
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_SET_GROUP = 0x4, 0x100
+_OPEN_TREE_CLONE, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 1, 0x8000, 1
 
 # PyDLL keeps the interpreter's lock over a call: fork_into needs that, and the others take microseconds.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -97,6 +102,22 @@ def share_as(mount_point: int, path: str) -> None:
 
     MOVE_MOUNT_SET_GROUP, from Linux 5.15 on."""
     _call("move_mount", mount_point, b"", _AT_FDCWD, _text(path), _MOVE_MOUNT_SET_GROUP | _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def clone_tree(path: str) -> int:
+    """A descriptor of a copy of the mounts at and below `path`, attached nowhere yet; from Linux 5.2 on."""
+    return _call("open_tree", _AT_FDCWD, _text(path), _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC)
+
+
+def attach_tree(tree: int, path: str) -> None:
+    """Put the mounts of `clone_tree` at `path`."""
+    _call("move_mount", tree, b"", _AT_FDCWD, _text(path), _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def make_read_only(path: str) -> None:
+    """Every mount at and below `path`, those that others cover too; from Linux 5.12 on."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    _call("mount_setattr", _AT_FDCWD, _text(path), _AT_RECURSIVE, attributes, len(attributes))
 
 
 def pivot_root(new: str, old: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from supervisor.layout import Layout
 from tests.fabric.custom_data import CONFIG, ENDLESS, OUTPUT_WORD, STATUS, TELLING, WAITING, Told, go, sleepers
 from tests.fabric.outcome import judge
 from tests.fabric.scene import Scene, Wanted, image_files
@@ -132,7 +133,8 @@ def test_whoever_is_killed_meanwhile_it_runs_on_and_is_waited_for(victim: str) -
         assert [report.health.state for report in scene.reports()].count("Ready") == 1
 
 
-def test_after_the_machine_was_started_anew_it_is_not_run_again() -> None:
+@pytest.mark.parametrize("journal", ["kept", "damaged"])
+def test_after_the_machine_was_started_anew_it_is_not_run_again(journal: str) -> None:
     with provisioned(WAITING) as (lab, scene, _):
         told = Told(lab)
         until("it runs", lambda: told.count("shadow"))
@@ -142,6 +144,8 @@ def test_after_the_machine_was_started_anew_it_is_not_run_again() -> None:
         lab.systemctl("stop", OURS)
         record = lab.path("/var/lib/agent-supervisor/custom-data")
         record.write_text("started 0b6e9d3c-2f51-4c0e-8a7d-5e4f3c2b1a09\n")
+        if journal == "damaged":
+            lab.path(Layout().journal).write_bytes(b"\xff" * 64)
         assert lab.systemctl("start", UNIT).returncode == 0
         scene.wait_until_ready()
         assert said(lab, "not run again: the machine was started anew while it ran")

@@ -129,6 +129,55 @@ def test_restrictions_of_other_mounts_stay(ground: Path) -> None:
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(options[0].split(","))
 
 
+def test_a_folder_of_run_with_a_link_in_it_is_nobodys_grant(ground: Path) -> None:
+    """Services own folders in /run, and could point them at anything."""
+
+    def before() -> None:
+        Path("/run/service.d").symlink_to(ground / "other")
+
+    def act() -> list[int]:
+        return [attempt((ground / "other/program").unlink), attempt(Path("/run/service.d/program").stat)]
+
+    found = within(grants(remove="/run/service.d"), act, sealed=True, before=before)
+    assert found in ([errno.EROFS, errno.ENOENT], [errno.EACCES, errno.ENOENT])
+    assert (ground / "other/program").exists()
+
+
+@pytest.mark.parametrize("name", ["日本 x", "back\\slash", "line\nbreak"])
+def test_mounts_with_odd_names_and_covered_ones_are_sealed(ground: Path, name: str) -> None:
+    odd, covered = ground / name, ground / "covered"
+
+    def before() -> None:
+        for folder in (odd, covered, covered / "below"):
+            folder.mkdir()
+            syscalls.mount("tmpfs", str(folder), "tmpfs", 0)
+        syscalls.mount("tmpfs", str(covered), "tmpfs", 0)
+
+    def act() -> int:
+        table = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        return sum("rw" in fields[5].split(",") for fields in table)
+
+    assert within(grants(tools=str(ground / "granted"), ro="/proc"), act, sealed=True, before=before) == 1
+
+
+def test_without_the_newer_calls_it_is_done_mount_by_mount(ground: Path) -> None:
+    granted, other = ground / "granted", ground / "other/program"
+
+    def sealed() -> list[int]:
+        namespaces.leave(["mount"])
+        mounts.make_private()
+        (ground / "日 x").mkdir()
+        syscalls.mount("tmpfs", str(ground / "日 x"), "tmpfs", 0)
+        sealed_tree.seal_one_by_one([str(granted)])
+        return [
+            attempt(lambda: other.chmod(0o4755)),
+            attempt((ground / "日 x/new").touch),
+            attempt((granted / "new").touch),
+        ]
+
+    assert in_child(sealed).value == [errno.EROFS, errno.EROFS, 0]
+
+
 def test_nothing_is_changed_for_who_may_write_everything(ground: Path) -> None:
     other = ground / "other/program"
     assert within(grants(rw="/"), lambda: attempt(lambda: other.chmod(0o700)), sealed=True) == 0

@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, metavar="N", help="about N boots of each mode instead of all gaps")
     parser.add_argument("--seed", type=int, default=1, help="which sample")
     parser.add_argument("--gap", metavar="TEXT", nargs="+", help="only gaps with one of the texts in their name")
-    parser.add_argument("--list", action="store_true", help="name the gaps as well")
+    parser.add_argument("--names", action="store_true", help="name the gaps in the histogram")
     asked = parser.parse_args()
     choice: Choice = everything if asked.sample is None else sample(asked.seed, asked.sample)
     if asked.gap is not None:

@@ -68,6 +68,10 @@ def expect_room(work: Workplace, home: str) -> None:
 def _begin(work: Workplace, home: str) -> Path:
     """An empty folder beside the place of `home`."""
     _make_parents(work, home)
+    parent = work.at(home.rpartition("/")[0] or "/")
+    facts = parent.stat()
+    if facts.st_uid != 0 or facts.st_mode & 0o022:
+        raise CommitError(f"{home} can't be made: others than root may write to {home.rpartition('/')[0] or '/'}")
     staging = atomic_file.temporary_for(work.at(home))
     _remove_tree(staging)
     staging.mkdir(mode=0o700)
@@ -128,6 +132,8 @@ def _copy_folder(source: Path, target: Path, uid: int, gid: int, depth: int) -> 
 
 def _remove_tree(folder: Path) -> None:
     """What a killed run left: made by root in a folder that only root writes to."""
+    if folder.is_symlink():
+        folder.unlink()
     if not os.path.lexists(folder):
         return
     for item in os.scandir(folder):
