@@ -82,7 +82,7 @@ class Supervisor:
             "info", "host", f"WireServer is {endpoint.address} ({endpoint.why}); no DHCP discovery in this version"
         )
         self.contact = Contact(loop, self.fleet, partial(_connect, loop, layout.lib), self.say)
-        self.standing = Standing(loop.clock, on_over=log.leave_console)
+        self.standing = Standing(loop.clock, log.leave_console, log.redactor.clean)
         self.provisioning = Provisioning(self._parts(), self._vm_id())
         period = float(self._config[options.GOAL_STATE_PERIOD])
         self.rounds = Rounds(loop, self.contact, period, self.say)

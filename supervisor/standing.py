@@ -31,8 +31,10 @@ class Standing:
     accepted Ready, now or on an earlier start. `troubles`: what a provisioned VM still lacks, by its name.
     `agent`: who provisions."""
 
-    def __init__(self, clock: Clock, on_over: Callable[[], None] = lambda: None) -> None:
-        """`on_over` is called once, when provisioning is over for the first time."""
+    def __init__(
+        self, clock: Clock, on_over: Callable[[], None] = lambda: None, clean: Callable[[str], str] = str
+    ) -> None:
+        """`on_over` is called once, when provisioning is over for the first time; `clean` takes out secrets."""
         self.outcome: Outcome = "not-begun"
         self.text = "not begun"
         self.error = ""
@@ -41,6 +43,7 @@ class Standing:
         self.changed: bool | None = None
         self.ready = False
         self.troubles: dict[str, str] = {}
+        self._clean = clean
         self._clock = clock
         self._on_over: Callable[[], None] | None = on_over
 
@@ -50,14 +53,14 @@ class Standing:
 
     def tell(self, text: str) -> None:
         """What is being done now."""
-        self.text = text
+        self.text = self._clean(text)
 
     def enter(self, outcome: Outcome, text: str = "", *, ready: bool = False) -> None:
         """A new outcome; without `text` the old one stays. `ready`: the host has accepted Ready."""
         if outcome != self.outcome:
             self.since = self._clock.wall()
         self.outcome = outcome
-        self.text = text or self.text
+        self.text = self._clean(text) or self.text
         self.ready = ready or self.ready
         if self.is_over and self._on_over is not None:
             on_over, self._on_over = self._on_over, None
@@ -65,7 +68,7 @@ class Standing:
 
     def fail(self, problem: str, *, changed: bool) -> None:
         """It failed, and left the machine changed or not."""
-        self.error = problem
+        self.error = self._clean(problem)
         self.changed = changed
         self.enter("failed", f"failed: {problem}")
 
@@ -76,7 +79,7 @@ class Standing:
 
     def lacks(self, what: str, problem: str) -> None:
         """`what` is missing because of `problem`, and a VM may live without it."""
-        self.troubles[what] = problem
+        self.troubles[what] = self._clean(problem)
 
     def has(self, what: str) -> None:
         """`what` is there after all."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where provisioning stands: the words for each outcome, and what a failure says of the machine."""
 
+from supervisor.redaction import Redactor
 from supervisor.standing import NOBODY, Standing
 from supervisor.status import with_consequence
 from tests.unit.supervisor.turned import HandClock
@@ -46,3 +47,16 @@ def test_what_is_missing_may_come_after_all() -> None:
     standing.has("Ready")
     standing.has("role properties")
     assert standing.status().troubles == ("transport key: no memory",)
+
+
+def test_no_secret_is_told_that_the_log_would_not_tell() -> None:
+    redactor = Redactor()
+    redactor.register("Correct-Horse-7-Battery")
+    standing = Standing(HandClock(), clean=redactor.clean)
+    standing.tell("waits for Correct-Horse-7-Battery")
+    standing.lacks("host", "https://x/y?sig=ABCDEFGHIJ is refused")
+    standing.fail("Correct-Horse-7-Battery is too long", changed=False)
+    told = str(standing.status())
+    assert "Correct-Horse" not in told
+    assert "ABCDEFGHIJ" not in told
+    assert "is too long" in standing.status().error
