@@ -43,7 +43,7 @@ class Status(msgspec.Struct, frozen=True):
     @property
     def sentence(self) -> str:
         """All that matters in one line."""
-        detail = self.detail if self.detail != self.status else ""
+        detail = self.detail.removeprefix(self.status).lstrip(" ,;")
         told = detail if self.changed is None else with_consequence(detail, changed=self.changed)
         return "; ".join(text for text in (self.status, told, self.next) if text)
 

@@ -18,7 +18,7 @@ import time
 from tests.fabric import demo_kills, demo_modes
 from tests.fabric.demo_modes import Mode
 from tests.fabric.host_state import HostState, snapshot
-from tests.fabric.lab import PROJECT, Lab
+from tests.fabric.lab import PATH, PROJECT, Lab
 from tests.fabric.page import Page
 from tests.fabric.scene import AGENT, AGENT_LOG, Scene, Wanted
 from tests.fabric.timeline import Event, Timeline
@@ -128,7 +128,9 @@ def leave_shell(page: Page, lab: Lab) -> None:
     """An interactive shell in the lab; the demo goes on when it ends."""
     page.heading("A shell in the lab (its end goes on with the demo)")
     page.line(f"the agent is {AGENT}, its log {AGENT_LOG}, the host's record beside it")
-    shell = lab.popen(["bash"], env={"TERM": os.environ.get("TERM", "dumb")}, stdin=None, session=False)
+    page.line("ask it: agent-supervisor ps, agent-supervisor status --long")
+    environment = {"TERM": os.environ.get("TERM", "dumb"), "PATH": f"{AGENT.parent}:{PATH}"}
+    shell = lab.popen(["bash"], env=environment, stdin=None, session=False)
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     shell.wait()
     signal.signal(signal.SIGINT, previous)
