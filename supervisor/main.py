@@ -20,6 +20,7 @@ import msgspec
 
 from ipc.errors import AgentError, ConfigError, StateError
 from policy.load import load as load_policy
+from policy.profile import Profile
 from policy.profile import WORKER_UIDS
 from supervisor import config as configuration
 from supervisor import control, facts, options, vm_identity
@@ -69,7 +70,7 @@ class Supervisor:
         self._config = parsed.config
         self._layout = layout
         programs = {compiled.profile.kind: compiled for compiled in load_policy().programs}
-        profiles = {kind: compiled.profile for kind, compiled in programs.items()}
+        profiles = {kind: _without_what_the_jail_needs(compiled.profile) for kind, compiled in programs.items()}
         workers = {kind: profile for kind, profile in profiles.items() if kind not in {"supervisor", "spawner"}}
         self._make_folders()
         _look_for_strangers(self.say)
@@ -231,6 +232,12 @@ class Supervisor:
         await self.fleet.wind_up(STOP_PATIENCE_S)
         self.contact.host.close()
         self.loop.stop()
+
+
+def _without_what_the_jail_needs(profile: Profile) -> Profile:
+    """Paths and system calls are the spawner's affair; here they would only take memory, for as long as we live."""
+    calls = msgspec.structs.replace(profile.locked_calls, groups=(), names=())
+    return msgspec.structs.replace(profile, paths=(), startup_calls=calls, locked_calls=calls)
 
 
 def _connect(loop: Loop, lib: str) -> "WireServer":

@@ -5,12 +5,12 @@ Runs in the supervisor. It writes down each step before it is acted on.
 """
 
 from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ipc.errors import AgentError
 from ipc.messages import Ovf
 from supervisor import facts, options
-from supervisor.changed_vm import ChangedVm
-from supervisor.cloud_init import CloudInit
 from supervisor.coexistence import Choice, TwoProvisioners, choose
 from supervisor.course import Course
 from supervisor.custom_data import CustomData
@@ -23,6 +23,9 @@ from supervisor.medium import Medium
 from supervisor.parts import Forget, Parts
 from supervisor.standing import NOBODY
 from supervisor.vm_identity import VmId
+
+if TYPE_CHECKING:
+    from supervisor.cloud_init import CloudInit
 
 # How long all else keeps the processors free for the start of the keys' maker; it takes a tenth of that.
 HEAD_START_S = 0.2
@@ -39,9 +42,7 @@ class Provisioning:
         steps, config, lib = self._course.steps, parts.config, parts.layout.lib
         custom_data = CustomData(steps, parts.journal, config, parts.layout, parts.say)
         self._fulfilment = Fulfilment(parts.fleet, config, steps, parts.journal, custom_data, lib)
-        self._cloud_init = CloudInit(parts.loop, parts.fleet, config[options.CLOUD_INIT_TIMEOUT], self.standing.tell)
         self._labels = Labels(steps, parts.layout)
-        self._changed_vm = ChangedVm(steps, lib, parts.say)
         self._host_keys = HostKeys(steps, parts.journal, config, config[options.SSH_DIR], parts.say)
 
     @property
@@ -124,7 +125,9 @@ class Provisioning:
         part.say("warning", "provisioning", f"{moved}: what that one left is removed; users, keys, certificates stay")
         try:
             course.begin()
-            await self._changed_vm.clear(course.vm_id.name)
+            # Few VMs ever need what is imported here and below: it would be in memory for good.
+            changed_vm = import_module("supervisor.changed_vm").ChangedVm(course.steps, part.layout.lib, part.say)
+            await changed_vm.clear(course.vm_id.name)
             course.finish()
             await part.contact.meet()
             keys = await self._host_keys.current()
@@ -187,10 +190,14 @@ class Provisioning:
         """cloud-init does it, if its data source is Azure's; this agent waits for what it makes (provisioning.md 3)."""
         part = self._
         self.standing.agent = "cloud-init"
-        ovf = await self._cloud_init.document(part.layout.lib)
+        patience_s = part.config[options.CLOUD_INIT_TIMEOUT]
+        cloud_init: CloudInit = import_module("supervisor.cloud_init").CloudInit(
+            part.loop, part.fleet, patience_s, self.standing.tell
+        )
+        ovf = await cloud_init.document(part.layout.lib)
         self.standing.tell("waits for the host")
         await self._course.announce()
-        made = await self._cloud_init.host_key(part.config[options.SSH_DIR], part.config[options.HOST_KEY_TYPE])
+        made = await cloud_init.host_key(part.config[options.SSH_DIR], part.config[options.HOST_KEY_TYPE])
         part.say("info", "provisioning", f"cloud-init has made its SSH host keys: {made}")
         return ovf
 

@@ -23,6 +23,7 @@ from supervisor.exits import EXIT_CONFIG, exit_text
 from supervisor.jail import cgroup, heap
 from supervisor.jail.confine import missing_mechanisms
 from supervisor.layout import Layout
+from supervisor.lean import import_pathlib
 from supervisor.restarts import Intensity, Restarts
 from supervisor.spawner.children import Children, Refused
 from supervisor.spawner.resident import Resident, say
@@ -59,6 +60,7 @@ class Service:
         self._restarts = Restarts(Intensity(), random.random)  # noqa: S311 - spreads restarts, guards nothing
         self._stopping = False
         self._wake = _signal_pipe()
+        import_pathlib()
         for name in COMMON_IMPORTS:
             import_module(name)
         heap.give_back()

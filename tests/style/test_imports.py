@@ -25,7 +25,7 @@ BANNED_IN_SUPERVISOR = BANNED | {"_elementtree", "pyexpat", "zipfile"}
 
 REPORT = "import importlib, sys; [*map(importlib.import_module, sys.argv[1:])]; print(*sorted(sys.modules), sep='\\n')"
 # What the two load only once they run: the HTTP client, ZeroMQ, and what the spawner's forks are to find.
-SUPERVISOR = ("supervisor.main", "supervisor.wire.host", "ipc.pair")
+SUPERVISOR = ("supervisor.main", "supervisor.wire.host", "ipc.pair", "supervisor.cloud_init", "supervisor.changed_vm")
 SPAWNER = ("supervisor.__main__", "supervisor.spawner.main", "supervisor.spawner.service", *COMMON_IMPORTS)
 
 
