@@ -19,7 +19,7 @@ from supervisor.records import ProvisioningBegun, ProvisioningFailed, Provisioni
 from supervisor.standing import NEXT_START
 from supervisor.status import with_consequence
 from supervisor.steps import Steps
-from supervisor.vm_identity import VmId, is_another
+from supervisor.vm_identity import VmId, is_another, is_this
 
 MAX_PROBLEM_CHARACTERS = 2000
 
@@ -38,7 +38,7 @@ class Course:
     @property
     def is_finished(self) -> bool:
         """Whether the journal has it that this VM is done."""
-        return self._.journal.state.finished == self.vm_id.name
+        return is_this(self._.journal.state.finished, self.vm_id)
 
     @property
     def owes_ready(self) -> bool:

@@ -52,7 +52,9 @@ class Marker:
         return os.path.lexists(self.disable_path)
 
     def read(self) -> str | None:
-        return read_text(self._path)
+        """Its text; None when there is none. One that can't be read is there all the same, and names no VM."""
+        text = read_text(self._path)
+        return "" if text is None and os.path.lexists(self._path) else text
 
     def write(self) -> None:
         """From here on the VM is provisioned, for whoever looks. A VM that shows no id keeps the one that is there."""

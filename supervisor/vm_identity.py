@@ -76,6 +76,11 @@ def is_another(begun: str, current: VmId) -> bool:
     return bool(begun) and not begun.startswith(UNKNOWN) and current.is_known and not same_vm(begun, current.value)
 
 
+def is_this(name: str, current: VmId) -> bool:
+    """Whether the journal's word `name` is this VM; one without an id is the same in every boot, for all that is known."""
+    return name == current.name or (not current.is_known and name.startswith(UNKNOWN))
+
+
 def swapped(uuid: str) -> str:
     """The UUID with the bytes of its first three groups in reverse order."""
     first, second, third, *rest = uuid.split("-")

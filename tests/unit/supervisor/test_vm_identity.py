@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from supervisor import vm_identity
-from supervisor.vm_identity import VmId
+from supervisor.marker import Marker
+from supervisor.vm_identity import VmId, is_another, is_this
 
 UUID = "a1b2c3d4-e5f6-0718-293a-4b5c6d7e8f90"
 SWAPPED = "D4C3B2A1-F6E5-1807-293A-4B5C6D7E8F90"
@@ -72,3 +73,21 @@ def test_a_vm_without_an_id_is_another_one_at_every_boot() -> None:
 def test_the_boot_has_an_id_of_its_own() -> None:
     """From the kernel itself, which hands it out to small buffers only."""
     assert vm_identity.UUID.fullmatch(vm_identity.boot_id())
+
+
+def test_a_vm_without_an_id_is_the_same_in_every_boot_and_never_another_for_certain() -> None:
+    unknown, known = VmId("", "none", "boot-2"), VmId("11111111-2222-3333-4444-555555555555")
+    assert is_this("unknown boot-1", unknown)
+    assert not is_this("unknown boot-1", known)
+    assert is_this(known.value, known)
+    assert not is_another("unknown boot-1", unknown)
+    assert not is_another("", known)
+    assert not is_another(known.value.lower(), known)
+    assert is_another("99999999-2222-3333-4444-555555555555", known)
+
+
+def test_a_marker_that_can_not_be_read_is_there(tmp_path: Path) -> None:
+    marker = Marker(str(tmp_path), VmId("11111111-2222-3333-4444-555555555555"))
+    assert marker.read() is None
+    (tmp_path / "provisioned").write_bytes(b"\xff\xfe\x00")
+    assert marker.read() == ""
