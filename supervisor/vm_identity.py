@@ -77,7 +77,7 @@ def is_another(begun: str, current: VmId) -> bool:
 
 
 def is_this(name: str, current: VmId) -> bool:
-    """Whether the journal's word `name` is this VM; one without an id is the same in every boot, for all that is known."""
+    """Whether the journal's word `name` is this VM; one without an id is the same in every boot, as far as we know."""
     return name == current.name or (not current.is_known and name.startswith(UNKNOWN))
 
 
