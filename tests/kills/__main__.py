@@ -29,7 +29,7 @@ def main() -> int:
     for package in PACKAGES:
         compileall.compile_dir(PROJECT / package, quiet=1)
     outcome = run(choice, lambda text: print(text, file=sys.stderr, flush=True))
-    if asked.list:
+    if asked.names:
         print(*(f"{gap.kind:8} {gap}" for gap in outcome.gaps), sep="\n")
     for wrong in outcome.wrong:
         print("a boot ended otherwise than an undisturbed one:", wrong, sep="\n")
