@@ -64,7 +64,7 @@ def _told(scene: Scene) -> str:
     """The line of `ps` about provisioning, once it is over."""
     lines = scene.lab.run([str(AGENT), "ps"]).stdout.splitlines()
     line = next((line for line in lines if line.startswith("provisioning:")), "")
-    return line if "done on an earlier start" in line or "not done by this agent" in line else ""
+    return line if "on an earlier start" in line or "not done by this agent" in line else ""
 
 
 def _few(*names: str) -> Callable[[Scene, Wanted], Facts]:
