@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, cast
 import msgspec
 
 from ipc.errors import ConfigError
-from supervisor.options import BY_NAME, DEAD, TABLE, Option
+from supervisor.options import BY_NAME, DEAD, IN_EFFECT, TABLE, Option
 
 T = TypeVar("T")
 Value = bool | int | str
@@ -45,10 +45,6 @@ class Config(msgspec.Struct, frozen=True):
         if option.follows:
             return cast("T", self._of(option.follows))
         return option.default
-
-    def has(self, option: Option[Any]) -> bool:
-        """True if the file itself sets the option to a usable value."""
-        return option.name in self.values
 
     def effective(self) -> dict[str, str]:
         """Every option's value as it could stand in the file, sorted by name."""
@@ -95,7 +91,7 @@ def parse(text: str) -> Parsed:
             # No equals sign: the log would take the value of DeleteRootPassword for one.
             problem = f"{option.name} is {_brief(raw)}, not {error}"
             findings.append(Finding("warning", number, problem, _default_text(option)))
-    findings += _unknown(entries)
+    findings += _without_effect(entries) + _unknown(entries)
     return Parsed(Config(values), tuple(sorted(findings, key=lambda finding: finding.line)))
 
 
@@ -176,6 +172,14 @@ def _text(option: Option[Any], raw: str) -> str:
     if option.pattern and not re.fullmatch(option.pattern, raw):
         raise ValueError("a usable name")
     return raw
+
+
+def _without_effect(entries: dict[str, tuple[int, str]]) -> list[Finding]:
+    """One note for all options of parts that come later: nobody should rely on what is not there."""
+    keys = [key for key in entries if key in BY_NAME and key not in IN_EFFECT]
+    if not keys:
+        return []
+    return [Finding("info", entries[keys[0]][0], f"without effect in this version: {', '.join(keys)}")]
 
 
 def _unknown(entries: dict[str, tuple[int, str]]) -> list[Finding]:

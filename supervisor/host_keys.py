@@ -16,7 +16,7 @@ from supervisor.records import HostKeysInstalled, HostKeysStaged
 from supervisor.steps import Steps
 
 # The journal's name for the step; that it was begun for this VM is how our own staging folder is known.
-MADE = "host keys made"
+MADE = "SSH host keys"
 
 
 class HostKeys:
@@ -52,7 +52,7 @@ class HostKeys:
         """The new keys in the place of the old; then a running sshd reads them and its settings."""
         if self._journal.state.staged:
             order = InstallHostKeys(self._staging, self._ssh_dir)
-            committed = await self._steps.take("host keys in place", "host-keys", order)
+            committed = await self._steps.take("SSH host keys in place", "host-keys", order)
             self._installed = committed.host_keys if committed is not None else await self.current()
             prints = ", ".join(f"{key.algorithm} SHA256:{key.sha256}" for key in self._installed)
             self._journal.append(HostKeysInstalled(prints or "unknown"))

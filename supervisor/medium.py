@@ -21,8 +21,8 @@ LOOK_AGAIN_S = 0.5
 # One that is there and can't be read may still be spinning up, but every try costs four processes.
 READ_AGAIN_S = 3.0
 MAX_DOCUMENT_BYTES = 8 << 20
-# Two ways to read, each by a parser of its own kind, in this order: Azure's medium is UDF, with or without ISO9660.
-READERS = {"udf": "parser", "iso": "parser-iso"}
+# Two ways to read, each by a parser of its own, in this order: Azure's medium is UDF, with or without ISO9660.
+READERS = ("udf", "iso")
 DOCUMENT = "ovf-env.xml"
 
 
@@ -76,8 +76,8 @@ class Finder:
             return None
         try:
             refusals = []
-            for reader, kind in READERS.items():
-                read = await self._ask(kind, ParseMedium(reader, size), descriptor, device)
+            for reader in READERS:
+                read = await self._ask(ParseMedium(reader, size), descriptor, device)
                 if isinstance(read, Medium):
                     return read
                 refusals.append(read)
@@ -86,10 +86,10 @@ class Finder:
         problems.append(f"{device}: {', and '.join(refusals)}")
         return None
 
-    async def _ask(self, kind: str, request: ParseMedium, descriptor: int, device: str) -> Medium | str:
-        """What a parser of `kind` makes of the medium: the document, or why it is no medium of its format."""
+    async def _ask(self, request: ParseMedium, descriptor: int, device: str) -> Medium | str:
+        """What a fresh parser makes of the medium: the document, or why it is no medium of its format."""
         try:
-            answer, attached = (await self._fleet.do(kind, request, (descriptor,), final=(Ovf,)))[-1]
+            answer, attached = (await self._fleet.do("parser", request, (descriptor,), final=(Ovf,)))[-1]
         except AgentError as error:
             # Its parser hung or died on it: that is this medium's affair, and another one may be the right one.
             return str(error)

@@ -168,6 +168,18 @@ TABLE: tuple[Option[bool] | Option[int] | Option[str] | Option[int | None] | Opt
 )
 BY_NAME = {option.name: option for option in TABLE}
 
+# What has an effect in this version; a file that sets another option is told so.
+IN_EFFECT = frozenset(
+    option.name
+    for option in (
+        ALLOW_RESET_SYS_USER, CLOUD_INIT_TIMEOUT, CONTROL_GROUP, CUSTOM_DATA_TIMEOUT, DECODE_CUSTOM_DATA,
+        DELETE_ROOT_PASSWORD, EXECUTE_CUSTOM_DATA, GOAL_STATE_PERIOD, HOME_DIR, HOST_KEY_TYPE, LIB_DIR, LOGS_CONSOLE,
+        LOGS_VERBOSE, PASSWORD_CRYPT_ID, PASSWORD_PATH, PASSWORD_SALT_LENGTH, PROVISIONING_AGENT, PROVISIONING_ENABLED,
+        PROVISIONING_MEDIA, PROVISIONING_MEDIA_TIMEOUT, REGENERATE_HOST_KEYS, SSH_CLIENT_ALIVE_INTERVAL, SSH_DIR,
+        SUDOERS_DIR,
+    )
+)  # fmt: skip
+
 # Names seen in files of distributions that never meant anything, or no longer do, with what to say about them.
 DEAD = {
     "Role.StateConsumer": "it has no effect",

@@ -38,7 +38,7 @@ ASKED_BY: Mapping[type[Message], str] = {
     CommitRootLock: "Provisioning.DeleteRootPassword, OS.PasswordPath",
 }
 # What these write is in force only once another step has put it in its place.
-APART = frozenset({"host keys made"})
+APART = frozenset({"SSH host keys"})
 # More paths than this would make a line of the log unreadable; `ls` knows the rest.
 MOST_TOLD = 16
 

@@ -101,7 +101,8 @@ def test_a_flood_of_what_is_permitted_is_a_violation(name: str, rig: Rig) -> Non
 
 
 def test_descriptors_that_nobody_asked_for_stay_where_they_are(rig: Rig) -> None:
-    while_others_work(rig, "floods_beside")
+    answer = while_others_work(rig, "floods_beside")
+    assert (answer.get("messages"), answer.get("attached")) == (["Versions"], [0])
 
 
 def test_a_flood_of_words_is_cut(rig: Rig) -> None:
@@ -115,7 +116,7 @@ def test_nothing_of_all_that_stays_open(rig: Rig) -> None:
     with_nobody = until("rest", lambda: descriptors_at_rest(rig))
     for name in ("announces_one_sends_two", "announces_four_sends_nine", "attaches_two", "floods_beside") * 3:
         attack(rig, name)
-    until("rest", lambda: 0 < descriptors_at_rest(rig) <= with_nobody)
+    assert until("rest", lambda: 0 < descriptors_at_rest(rig) <= with_nobody)
 
 
 def descriptors_at_rest(rig: Rig) -> int:

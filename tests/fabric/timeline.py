@@ -105,6 +105,6 @@ def facts(scene: Scene, wanted: Wanted) -> Facts:
         "host name set": lambda: content("/etc/hostname").strip() == wanted.host_name.encode(),
         "custom data stored": lambda: content("/var/lib/waagent/CustomData") == wanted.custom_data,
         "the DVD's document kept": lambda: b"<UserName>" in content("/var/lib/waagent/ovf-env.xml"),
-        "host keys in place": has_new_host_keys,
+        "SSH host keys in place": has_new_host_keys,
         "marked as provisioned": lambda: content("/var/lib/waagent/provisioned") != b"",
     }

@@ -52,7 +52,7 @@ def expect_provisioned_anew(vm: Vm, image: dict[str, PlacedFile]) -> None:
 def test_keys_that_an_unfinished_vm_made_are_not_another_ones() -> None:
     with booted(host=False) as first:
         first.boot(first.wanted.medium())
-        until("its keys", lambda: "host keys made: done" in first.scene.log())
+        until("its keys", lambda: "SSH host keys: done" in first.scene.log())
         assert first.scene.stop_agent(first.agent) == 0
         image = captured(first, STATE, STAGING)
     assert {f"{STATE}/journal", f"{STAGING}/{HOST_KEY}"} <= image.keys()
@@ -64,7 +64,7 @@ def test_the_same_vm_goes_on_with_the_keys_that_it_made() -> None:
     """What the test before this one asks for is asked for other ids alone."""
     with booted(host=False) as vm:
         vm.boot(vm.wanted.medium())
-        until("its keys", lambda: "host keys made: done" in vm.scene.log())
+        until("its keys", lambda: "SSH host keys: done" in vm.scene.log())
         assert vm.scene.stop_agent(vm.agent) == 0
         made = vm.lab.read(f"{STAGING}/{HOST_KEY}")
         vm.scene.start_host()
@@ -113,7 +113,7 @@ def test_a_vm_without_an_id_is_provisioned_once_and_its_image_again() -> None:
     with booted(image=image, vm_id=NO_ID) as second:
         second.boot(second.wanted.medium())
         wait_until_done(second)
-        assert second.scene.log().count("host keys made: done") == 1
+        assert second.scene.log().count("SSH host keys: done") == 1
         assert second.lab.read(TRANSPORT_KEY) != image[TRANSPORT_KEY].content
         assert second.lab.read("/var/lib/waagent/CustomData") == second.wanted.custom_data
 

@@ -58,6 +58,15 @@ def resume(pids: list[int]) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
+def stop_while_held(vm: Vm, held: list[int]) -> None:
+    """Have the service stop while `held` stands still, then let that go on; the agent ends well and leaves nothing."""
+    send_signal(vm.agent, signal.SIGTERM)
+    until("it stops", lambda: "supervisor stopping" in vm.scene.log())
+    resume(held)
+    assert vm.agent.wait(timeout=10) == 0
+    assert vm.left_over() == []
+
+
 def expect_no_failure(vm: Vm) -> None:
     """Being stopped is none: not in the log, nor for the host."""
     assert "provisioning interrupted: the service is stopping" in vm.scene.log()
@@ -76,11 +85,7 @@ def test_a_committer_that_works_when_the_service_stops_comes_to_its_end() -> Non
     with booted() as vm:
         vm.boot(vm.wanted.medium())
         account = held_at_work(vm, "account", "useradd")
-        send_signal(vm.agent, signal.SIGTERM)
-        until("it stops", lambda: "supervisor stopping" in vm.scene.log())
-        resume(account)
-        assert vm.agent.wait(timeout=10) == 0
-        assert vm.left_over() == []
+        stop_while_held(vm, account)
         log = vm.scene.log()
         assert ("account: done" in log, "Traceback" in log, log.count("supervisor stopping")) == (True, False, 1)
         # Whole as it is, and nothing was begun after it; nor does the host hear of a failure that is none.
@@ -99,11 +104,7 @@ def test_one_that_has_not_begun_does_not_begin() -> None:
     with booted() as vm:
         vm.boot(vm.wanted.medium())
         account = held_at_work(vm, "account", "")
-        send_signal(vm.agent, signal.SIGTERM)
-        until("it stops", lambda: "supervisor stopping" in vm.scene.log())
-        resume(account)
-        assert vm.agent.wait(timeout=10) == 0
-        assert vm.left_over() == []
+        stop_while_held(vm, account)
         assert vm.lab.run(["getent", "passwd", vm.wanted.user]).returncode != 0
         expect_no_failure(vm)
 

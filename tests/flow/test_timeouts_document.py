@@ -19,7 +19,7 @@ VALUES: dict[str, tuple[float, ...]] = {
     "a readable medium": (options.PROVISIONING_MEDIA_TIMEOUT.default,),
     "next look at `/dev`": (medium.LOOK_AGAIN_S,),
     "next try at a medium": (medium.READ_AGAIN_S,),
-    "one reading of it": (DEADLINES["parser"], DEADLINES["parser-iso"]),
+    "one reading of it": (DEADLINES["parser"],),
     "connection": (LIMITS.connect_s,),
     "silence within an answer": (LIMITS.silence_s,),
     "whole answer": (LIMITS.answer_s,),

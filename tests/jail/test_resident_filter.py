@@ -77,6 +77,6 @@ def test_the_live_supervisor_is_under_both_on_every_thread() -> None:
                     return set()
                 return {line.split()[1] for line in lines if line.startswith("Seccomp_filters")}
 
-            until("its second filter, on every thread", lambda: filters() == {"2"})
+            assert until("its second filter, on every thread", lambda: filters() == {"2"})
         finally:
             scene.stop_agent(agent)

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import signal
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -106,11 +107,13 @@ class Killer(threading.Thread):
         try:
             while self._serve():
                 pass
-        except BaseException as error:  # noqa: BLE001 - told to the test, which waits for the boot
-            self.trouble = error
-            for listener in self._listeners.values():
-                listener.close()
-            self._listeners.clear()
+        finally:
+            # For the test, which waits for the boot: nobody is left asking without an answer.
+            self.trouble = sys.exc_info()[1]
+            if self.trouble is not None:
+                for listener in self._listeners.values():
+                    listener.close()
+                self._listeners.clear()
 
     def _serve(self) -> bool:
         """Answer who asks now; False when told to stop."""

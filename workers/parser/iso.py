@@ -54,7 +54,7 @@ def read_file(blocks: Blocks, name: str, limit_bytes: int) -> bytes:
 
 def _content(blocks: Blocks, record: _Record, name: str, limit_bytes: int) -> bytes:
     if record.length > limit_bytes:
-        raise InputError(name, f"is {record.length} bytes long, more than the {limit_bytes} allowed")
+        raise InputError(f"{name}, size", f"is {record.length} bytes long, more than the {limit_bytes} allowed")
     if record.flags & _MORE_EXTENTS_FLAG or record.interleaved:
         raise InputError(name, "is interleaved or goes on in a further extent")
     return blocks.read(record.offset, record.length, name)

@@ -46,7 +46,7 @@ def read_inode(volume: Volume, partition: Partition, block: int, what: str) -> I
 def content(volume: Volume, inode: Inode, limit_bytes: int) -> bytes:
     """The whole of a file of at most `limit_bytes`; what was never recorded reads as zeros."""
     if inode.size > limit_bytes:
-        raise InputError(inode.what, f"is {inode.size} bytes long, more than the {limit_bytes} allowed")
+        raise InputError(f"{inode.what}, size", f"is {inode.size} bytes long, more than the {limit_bytes} allowed")
     if inode.form == _EMBEDDED:
         if inode.size > len(inode.descriptors):
             raise InputError(inode.what, f"{inode.size} bytes don't fit into its own entry")

@@ -33,7 +33,7 @@ def test_a_permitted_message_passes() -> None:
     table().check("parser", VERSIONS, ["WorkerReady"])
 
 
-@pytest.mark.parametrize("kind", sorted({p.kind for p in PROFILES} - {"parser", "parser-iso"}))
+@pytest.mark.parametrize("kind", sorted({p.kind for p in PROFILES} - {"parser"}))
 def test_nobody_else_sends_what_a_parser_sends(kind: str) -> None:
     for phase in PHASES:
         with pytest.raises(UnpermittedMessage, match=f"not permitted to {kind} in phase {phase}"):
