@@ -27,6 +27,10 @@ class Channel(Protocol):
     def source(self) -> "zmq.Socket[bytes] | int":
         """What a poller watches to learn that something has come."""
 
+    @property
+    def is_connected(self) -> bool:
+        """False once there was a peer, is none any more, and nothing of it is left to be read."""
+
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send; the caller keeps its descriptors. ChannelClosed when the peer is gone."""
 
@@ -72,6 +76,11 @@ class PacketChannel(Sequenced):
     @property
     def source(self) -> int:
         return self._peer.fileno()
+
+    @property
+    def is_connected(self) -> bool:
+        """True: the end of this one is heard of as it comes, by a read."""
+        return True
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         send_packet(self._peer, self.encode(message, descriptors), descriptors)

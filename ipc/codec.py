@@ -11,7 +11,7 @@ import msgpack
 import msgspec
 
 from ipc.errors import MalformedMessage
-from ipc.messages import BY_NAME, Message
+from ipc.messages import Message, find
 
 VERSION = 1
 MAX_FRAME_BYTES = 160 * 1024  # below a SEQPACKET socket's default send buffer, so that one frame is one packet
@@ -31,7 +31,7 @@ class Frame(msgspec.Struct, frozen=True):
 def encode(message: Message, sequence: int, descriptors: int = 0) -> bytes:
     """Bytes of `message`. Raises MalformedMessage when it breaks the limits that the receiver will apply."""
     name = type(message).__name__
-    if BY_NAME.get(name) is not type(message):
+    if find(name) is not type(message):
         raise MalformedMessage(f"{name} is not in the catalogue")
     frame: bytes = msgpack.packb([VERSION, sequence, name, msgspec.to_builtins(message), descriptors])
     if len(frame) > MAX_FRAME_BYTES:
@@ -54,9 +54,9 @@ def decode(frame: bytes) -> Frame:
         raise MalformedMessage("sequence is not a count")
     if isinstance(descriptors, bool) or not 0 <= descriptors <= MAX_DESCRIPTORS:
         raise MalformedMessage(f"descriptor count is not between 0 and {MAX_DESCRIPTORS}")
-    kind = BY_NAME.get(name)
+    kind = find(name)
     if kind is None:
-        raise MalformedMessage(f"no message is called {name[:64]!r}")
+        raise MalformedMessage(f"no message is called {name[:64]!r} here")
     try:
         return Frame(sequence, msgspec.convert(body, kind, strict=True), descriptors)
     except (msgspec.ValidationError, RecursionError) as error:

@@ -32,8 +32,8 @@ def sealed_memfd(name: str, content: bytes) -> int:
     return descriptor
 
 
-def read_sealed(descriptor: int, limit: int) -> bytes:
-    """The whole content of a sealed memfd of at most `limit` bytes; BadDescriptor for anything else."""
+def sealed_size(descriptor: int, limit: int) -> int:
+    """The size of a sealed memfd of at most `limit` bytes; BadDescriptor for anything else."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise BadDescriptor("not a regular file")
@@ -45,9 +45,19 @@ def read_sealed(descriptor: int, limit: int) -> bytes:
         raise BadDescriptor("not sealed")
     if status.st_size > limit:
         raise BadDescriptor(f"{status.st_size} bytes are over the limit of {limit}")
+    return status.st_size
+
+
+def read_sealed(descriptor: int, limit: int) -> bytes:
+    """The whole content of a sealed memfd of at most `limit` bytes; BadDescriptor for anything else."""
+    return read_part(descriptor, 0, sealed_size(descriptor, limit))
+
+
+def read_part(descriptor: int, start: int, size: int) -> bytes:
+    """`size` bytes of a file from `start` on; BadDescriptor when it ends before."""
     content = bytearray()
-    while len(content) < status.st_size:
-        piece = os.pread(descriptor, status.st_size - len(content), len(content))
+    while len(content) < size:
+        piece = os.pread(descriptor, size - len(content), start + len(content))
         if not piece:
             raise BadDescriptor("shorter than its size")
         content += piece

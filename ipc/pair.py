@@ -35,6 +35,11 @@ class ZmqChannel(Sequenced):
     def source(self) -> zmq.Socket[bytes]:
         return self.pair
 
+    @property
+    def is_connected(self) -> bool:
+        """A PAIR without a peer takes nothing to send; nor does one whose peer leaves 64 frames unread: as bad."""
+        return not self.received or bool(self.pair.getsockopt(zmq.EVENTS))
+
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         frame = self.encode(message, descriptors)
         if descriptors:

@@ -13,7 +13,7 @@ from ipc.errors import MalformedMessage
 
 MAGIC = b"ASP1"
 _ORDER = struct.Struct("<4sHHQI32s")
-_EVENT = struct.Struct("<4sHHQiiIQI160s")
+_EVENT = struct.Struct("<4sHHQiiIQIi160s")
 ORDER_BYTES = _ORDER.size
 EVENT_BYTES = _EVENT.size
 
@@ -58,7 +58,9 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Spawner to supervisor. STARTED carries the pidfd. `status` is a wait status; `missing` bits as in MECHANISMS."""
+    """Spawner to supervisor. STARTED carries the pidfd. `status` is a wait status; `missing` bits as in MECHANISMS.
+
+    `companion` is the pid of the process that runs programs for the one that was started; 0: it has none."""
 
     what: Happened
     serial: int
@@ -68,6 +70,7 @@ class Event(msgspec.Struct, frozen=True):
     cpu_us: int = 0
     peak_kib: int = 0
     text: str = ""
+    companion: int = 0
 
 
 def pack_order(order: Order) -> bytes:
@@ -92,7 +95,17 @@ def pack_event(event: Event) -> bytes:
     """The record of `event`; text beyond the field is cut."""
     text = event.text.encode("utf-8", "replace")[:160]
     return _EVENT.pack(
-        MAGIC, event.what, 0, event.serial, event.pid, event.status, event.missing, event.cpu_us, event.peak_kib, text
+        MAGIC,
+        event.what,
+        0,
+        event.serial,
+        event.pid,
+        event.status,
+        event.missing,
+        event.cpu_us,
+        event.peak_kib,
+        event.companion,
+        text,
     )
 
 
@@ -100,12 +113,11 @@ def unpack_event(record: bytes) -> Event:
     """The event in `record`; MalformedMessage for anything that is not one."""
     if len(record) != EVENT_BYTES:
         raise MalformedMessage(f"event of {len(record)} bytes")
-    magic, what, _, serial, pid, status, missing, cpu_us, peak_kib, text = _EVENT.unpack(record)
+    magic, what, _, serial, pid, status, missing, cpu_us, peak_kib, companion, text = _EVENT.unpack(record)
     if magic != MAGIC or what not in Happened.__members__.values():
         raise MalformedMessage("not an event")
-    return Event(
-        Happened(what), serial, pid, status, missing, cpu_us, peak_kib, text.rstrip(b"\0").decode("utf-8", "replace")
-    )
+    words = text.rstrip(b"\0").decode("utf-8", "replace")
+    return Event(Happened(what), serial, pid, status, missing, cpu_us, peak_kib, words, companion)
 
 
 def missing_names(mask: int) -> tuple[str, ...]:

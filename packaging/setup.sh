@@ -5,9 +5,10 @@
 set -eu
 
 # To build and run the agent.
-NEEDED="gcc libc6-dev libcap-dev libseccomp2"
+NEEDED="gcc libc6-dev libcap-dev libseccomp2 ca-certificates"
 # For provisioning, the tests and the demo: what the agent calls, and what makes the emulated machine.
-WANTED="openssh-client openssl sudo passwd iproute2 util-linux mount procps systemd udftools genisoimage"
+WANTED="openssh-client openssl sudo passwd iproute2 util-linux mount procps systemd udftools genisoimage
+    dbus nftables iptables"
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -185,6 +186,25 @@ other_agent() {
     say "the tests against the distribution's own agent will fail: $reason"
 }
 
+# firewalld, which the rule in front of the WireServer has to survive: unpacked for the tests' machines, never installed.
+# Without it those tests fail.
+firewalld_apart() {
+    ! [ -e .venv/firewalld/PACKAGE ] && command -v apt-get >/dev/null 2>&1 || return 0
+    rm -rf .venv/firewalld
+    mkdir -p .venv/firewalld/unpacked
+    say "unpacking firewalld for the tests (it is not installed)"
+    beside="python3-firewall python3-nftables python3-dbus python3-gi gir1.2-glib-2.0 libgirepository-1.0-1 gir1.2-nm-1.0 libnm0"
+    # shellcheck disable=SC2086
+    if (cd .venv/firewalld && { quietly apt-get download firewalld $beside \
+            || { [ "$(id -u)" -eq 0 ] && apt_get update && quietly apt-get download firewalld $beside; }; }); then
+        for archive in .venv/firewalld/*.deb; do dpkg-deb -x "$archive" .venv/firewalld/unpacked; done
+        dpkg-deb -f .venv/firewalld/firewalld_*.deb Version >.venv/firewalld/PACKAGE
+        rm -f .venv/firewalld/*.deb
+    else
+        say "the tests beside firewalld will fail: it can't be downloaded"
+    fi
+}
+
 [ -f pyproject.toml ] || die "run me from the project's root (make setup)"
 packages
 environment
@@ -192,3 +212,4 @@ sshd_apart
 policy
 byte_code
 other_agent
+firewalld_apart

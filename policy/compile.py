@@ -1,55 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the way from the policy's TOML files to policy/compiled.bin; a build tool: `python -m policy.compile`.
 
-Never imported by a running agent.
+Of a running agent only the sealed compiler of overrides imports it, for `compile_profiles`.
 """
 
 import argparse
 import os
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from ipc.errors import ConfigError
 from policy.filters import program
-from policy.groups import CallGroup, combine
+from policy.groups import CallGroup, stages
 from policy.lint import absent_modules, lint
 from policy.load import FILE_NAME, own_folder
 from policy.profile import Compiled, CompiledPolicy, Profile
+from policy.reading import read_policy
 from policy.sources import digest, read_sources
-
-T = TypeVar("T")
-
-
-def read_policy(sources: Mapping[str, bytes]) -> tuple[tuple[Profile, ...], dict[str, CallGroup]]:
-    """Profiles, and groups of calls by name, from the files of `sources`; ConfigError names the file and the key."""
-    profiles = []
-    groups = {}
-    for name, content in sorted(sources.items()):
-        part, _, file = name.partition("/")
-        stem = file.removesuffix(".toml")
-        if part == "calls":
-            groups[stem] = _convert(name, content, CallGroup)
-        else:
-            profile = _convert(name, content, Profile)
-            if profile.kind != stem:
-                raise ConfigError(name, f"kind: {profile.kind!r} is not the file's name")
-            profiles.append(profile)
-    return tuple(profiles), groups
+from policy.worker_modules import without_policy
 
 
 def compile_policy(sources: Mapping[str, bytes]) -> CompiledPolicy:
     """The whole policy for this machine; ConfigError with all that lint finds."""
     profiles, groups = read_policy(sources)
+    return CompiledPolicy(digest(sources), os.uname().machine, compile_profiles(profiles, groups))
+
+
+def compile_profiles(profiles: Sequence[Profile], groups: Mapping[str, CallGroup]) -> tuple[Compiled, ...]:
+    """Every profile with its filters for this machine; ConfigError with all that lint finds."""
     problems = lint(profiles, groups)
     if problems:
         raise ConfigError("policy", "; ".join(problems))
-    compiled = tuple(_compile_one(profile, groups) for profile in profiles)
-    return CompiledPolicy(digest(sources), os.uname().machine, compiled)
+    return tuple(_compile_one(profile, profiles, groups) for profile in profiles)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sources = read_sources(str(chosen.folder))
         policy = compile_policy(sources)
         if chosen.check:
-            missing = absent_modules((entry.profile for entry in policy.programs), chosen.folder.resolve().parent)
+            profiles, project = [entry.profile for entry in policy.programs], chosen.folder.resolve().parent
+            missing = [*absent_modules(profiles, project), *without_policy(profiles, project)]
             if missing:
                 raise ConfigError("policy", "; ".join(missing))
             return 0
@@ -74,20 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _compile_one(profile: Profile, groups: Mapping[str, CallGroup]) -> Compiled:
+def _compile_one(profile: Profile, profiles: Sequence[Profile], groups: Mapping[str, CallGroup]) -> Compiled:
     source = f"profiles/{profile.kind}.toml"
-    startup = combine(profile.startup_calls, groups, source)
-    locked = combine(profile.locked_calls, groups, source)
+    startup, locked = stages(profile, profiles, groups)
     return Compiled(profile, program(startup, source), program(locked, source))
-
-
-def _convert(name: str, content: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(tomllib.loads(content.decode("utf-8")), kind)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(name, f"is not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise ConfigError(name, str(error)) from None
 
 
 def _write(path: Path, content: bytes) -> None:

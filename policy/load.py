@@ -10,12 +10,16 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ipc.descriptors import read_sealed
 from ipc.errors import ConfigError
 from policy.placeholders import expand, installation
 from policy.profile import Compiled, CompiledPolicy
 from policy.sources import digest, read_file, read_sources
 
 FILE_NAME = "compiled.bin"
+MAX_POLICY_BYTES = 4 << 20
+# By what the sealed file of a policy with overrides is known in /proc.
+SEALED_NAME = "agent-supervisor-policy"
 
 
 def own_folder() -> str:
@@ -42,7 +46,18 @@ def load(
         raise ConfigError(path, "does not fit its sources: python -m policy.compile")
     if policy.machine != (machine or os.uname().machine):
         raise ConfigError(path, f"was made for {policy.machine}")
-    places = places or installation(sys.prefix, sys.executable, os.__file__, folder)
+    return installed(policy, places)
+
+
+def given(sealed: int) -> CompiledPolicy:
+    """The policy in the sealed file that the compiler of overrides made; BadDescriptor or msgspec.MsgspecError for
+    anything else."""
+    return installed(msgspec.msgpack.decode(read_sealed(sealed, MAX_POLICY_BYTES), type=CompiledPolicy))
+
+
+def installed(policy: CompiledPolicy, places: Mapping[str, tuple[str, ...]] | None = None) -> CompiledPolicy:
+    """`policy` with its paths' placeholders filled in, from `places` or as this installation lies."""
+    places = places or installation(sys.prefix, sys.executable, os.__file__, own_folder())
     return msgspec.structs.replace(policy, programs=tuple(_expanded(entry, places) for entry in policy.programs))
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the names in a profile's paths that only an installation can fill in: `${python}` and `${project}`.
+"""Owns the names in a profile's paths that only an installation can fill in: `${python}`, `${project}`; and those that
+the supervisor fills in itself: `${lib}`, the folder of Lib.Dir, and `${notify}`, where systemd listens to it.
 
 Used by the loader; reads nothing but the links that lead to the interpreter.
 """
@@ -15,6 +16,9 @@ import msgspec
 from ipc.errors import ConfigError
 from policy.profile import PathGrant
 
+LIB, NOTIFY = "${lib}", "${notify}"
+# Where systemd has that socket, unless it says otherwise in NOTIFY_SOCKET.
+NOTIFY_SOCKET = "/run/systemd/notify"
 _LONGEST_CHAIN = 16
 
 
@@ -37,9 +41,10 @@ def installation(prefix: str, executable: str, stdlib_file: str, policy_folder: 
 
 
 def expand(grants: Sequence[PathGrant], places: Mapping[str, tuple[str, ...]], source: str) -> tuple[PathGrant, ...]:
-    """`grants` with every placeholder replaced; a path below another of the same access is left out.
+    """`grants` with every placeholder replaced; a path below another of the same access, for as long, is left out.
 
-    ConfigError, naming `source`, for a placeholder that nothing is known of."""
+    LIB and NOTIFY may stay as they are. ConfigError, naming `source`, for others that nothing is known of."""
+    places = {LIB: (LIB,), NOTIFY: (NOTIFY,), **places}
     full: dict[str, PathGrant] = {}
     for grant in grants:
         if "$" in grant.path and grant.path not in places:
@@ -49,7 +54,13 @@ def expand(grants: Sequence[PathGrant], places: Mapping[str, tuple[str, ...]], s
     return tuple(
         grant
         for grant in full.values()
-        if not any(grant.path.startswith(f"{above.path}/") and grant.access == above.access for above in full.values())
+        if not any(
+            grant.path.startswith(f"{above.path.rstrip('/')}/")
+            and grant.access == above.access
+            and above.until in {"end", grant.until}
+            for above in full.values()
+            if above is not grant
+        )
     )
 
 

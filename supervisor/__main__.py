@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the entry of `agent-supervisor`. It reads `run` by hand, so that the resident processes never load argparse."""
 
-import supervisor.lean  # noqa: F401, I001 - before msgspec is imported by anything below
+from supervisor import lean  # noqa: I001 - before msgspec is imported by anything below
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(given[1:])
     from supervisor.cli.main import main as command
 
+    lean.loaded()
     return command(given)
 
 

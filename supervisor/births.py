@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the supervisor's end of the spawner's record socket: workers begun, signalled, and heard of when they end.
 
-Runs in the supervisor. It gives each new worker its channel, its log pipe and its uid's socket folder, and takes them
-back; what a worker is asked and whether it is trusted is not its affair.
+Runs in the supervisor. It makes each new worker its channel and its log pipe; what a worker is asked
+and whether it is trusted is not its affair.
 """
 
 import os
@@ -17,7 +17,10 @@ from ipc.descriptors import close_all, packet_pair, receive_packet, send_packet
 from ipc.errors import ChannelClosed, ProtocolViolation
 from ipc.records import EVENT_BYTES, Event, Happened, Op, Order, missing_names, pack_order, unpack_event
 from policy.profile import Profile
+from supervisor import lean
 from supervisor.appetite import Appetite
+from supervisor.audit_log_entry import Audit, Entry, unrecorded
+from supervisor.cut_off import CutOff
 from supervisor.dispatch import Table
 from supervisor.exits import exit_text
 from supervisor.layout import Layout
@@ -30,8 +33,11 @@ Say = Callable[[str, str, str], None]
 class Births:
     """Live workers by serial number; `missing` collects the mechanisms that the spawner could not give them."""
 
-    def __init__(self, loop: Loop, table: Table, spawner: socket.socket, layout: Layout, say: Say) -> None:
-        """`say` takes (level, source, text) for the log."""
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with, each given once, in one place
+        self, loop: Loop, table: Table, spawner: socket.socket, layout: Layout, say: Say, audit: Audit = unrecorded
+    ) -> None:
+        """`say` takes (level, source, text) for the log; `audit` is told of every start and end."""
+        self.audit = audit
         self.workers: dict[int, Worker] = {}
         self.missing: set[str] = set()
         self.last_exit: dict[str, str] = {}
@@ -42,9 +48,9 @@ class Births:
         self._layout = layout
         self._say = say
         self._appetite = Appetite(loop, self.workers)
+        self._cut_off = CutOff(loop, self.workers)
         self._serial = 0
         loop.watch(spawner.fileno(), self._take_event)
-        self._sweep()
 
     def free_instance(self, profile: Profile) -> int | None:
         """The lowest instance number of the kind that no live worker has; None when policy allows no more."""
@@ -65,10 +71,11 @@ class Births:
         finally:
             side.close()
             os.close(log_write)
-        worker = Worker(self._loop, self._table, profile, instance, self._serial, channel)
+        worker = Worker(self._loop, self._table, profile, instance, self._serial, channel, self.audit)
         LogPipe(self._loop, log_read, lambda line: self._say("info", worker.name, line))
         self.workers[worker.serial] = worker
         self._appetite.watch(worker)
+        self._cut_off.watch(worker)
         return worker
 
     def kill(self, worker: Worker) -> None:
@@ -91,7 +98,6 @@ class Births:
     def _forget(self, worker: Worker) -> None:
         self.workers.pop(worker.serial, None)
         worker.release()
-        self._remove_folder(self._layout.channel_folder(worker.kind, worker.instance))
         vacancy, self.vacancy = self.vacancy, Promise()
         vacancy.fulfil(None)
 
@@ -101,15 +107,18 @@ class Births:
         if profile.transport == "packet":
             return PacketChannel(ours), theirs
         uid = profile.identity.uid + instance
+        # The spawner gives both to the worker's uid, and takes them away when it ends.
         folder = self._layout.channel_folder(profile.kind, instance)
-        self._remove_folder(folder)
+        # The spawner refused the last one, or an earlier life of this process ended in between.
+        with suppress(FileNotFoundError):
+            os.unlink(f"{folder}/s")
+        with suppress(FileNotFoundError):
+            os.rmdir(folder)
         os.mkdir(folder, 0o700)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         path = f"{folder}/s"
         listener.bind(path)
         os.chmod(path, 0o600)
-        os.chown(path, uid, uid)
-        os.chown(folder, uid, uid)
         listener.listen(1)
         return self._listen(path, listener, ours, uid), theirs
 
@@ -117,24 +126,9 @@ class Births:
     def _listen(self) -> Callable[[str, socket.socket, socket.socket, int], Channel]:
         """What makes our end of a ZeroMQ channel. ZeroMQ is loaded for the first such worker: those that come before
         it, the maker of the host keys above all, are not kept waiting."""
+        lean.import_zmq()
         pair = import_module("ipc.pair")
         return partial(pair.listen, pair.context())
-
-    def _sweep(self) -> None:
-        """What an earlier life of this process left: its workers died with it."""
-        with suppress(FileNotFoundError):
-            for name in os.listdir(self._layout.channels):
-                self._remove_folder(f"{self._layout.channels}/{name}")
-
-    def _remove_folder(self, folder: str) -> None:
-        """Take the folder back first: without CAP_DAC_OVERRIDE root may not look into another uid's 0700 folder."""
-        try:
-            os.chown(folder, 0, 0)
-            for name in os.listdir(folder):
-                os.unlink(f"{folder}/{name}")
-            os.rmdir(folder)
-        except FileNotFoundError:
-            return
 
     def _order(self, order: Order, descriptors: tuple[int, ...] = ()) -> None:
         send_packet(self._spawner, pack_order(order), descriptors)
@@ -157,16 +151,28 @@ class Births:
             self._note_start(worker, event, descriptors)
 
     def _note_start(self, worker: Worker, event: Event, descriptors: tuple[int, ...]) -> None:
+        # Also of a worker that is refused: what it is refused for must be seen.
+        self.missing.update(missing_names(event.missing))
         if event.what is Happened.STARTED and len(descriptors) == 1:
             worker.pid, worker.pidfd, worker.missing = event.pid, descriptors[0], event.missing
-            self.missing.update(missing_names(event.missing))
+            worker.companion = event.companion
+            missing = missing_names(event.missing)
+            who = (worker.name, worker.kind, worker.pid, worker.uid)
+            runs = f"pid {event.companion} runs programs for it" if event.companion else ""
+            self.audit(Entry("worker-start", *who, missing=missing, detail=runs))
         else:
             close_all(descriptors)
         worker.started.fulfil(event)
         if event.what is Happened.REFUSED:
+            self.audit(Entry("worker-refused", worker.name, worker.kind, detail=event.text))
             worker.exited.fulfil(event)
 
     def _note_exit(self, worker: Worker, event: Event) -> None:
+        ended = exit_text(event.status)
         if worker.state != "exited":
-            self.last_exit[worker.kind] = exit_text(event.status)
+            self.last_exit[worker.kind] = ended
+        who, told = (worker.name, worker.kind, worker.pid, worker.uid), f"{ended}; {event.text}".removesuffix("; ")
+        self.audit(Entry("worker-exit", *who, detail=told, cpu_us=event.cpu_us, peak_kib=event.peak_kib))
+        if event.text:
+            self._say("warning", worker.name, event.text)
         worker.exited.fulfil(event)

@@ -21,3 +21,9 @@ class SystemClock:
 
     def wall(self) -> float:
         return time.time()
+
+
+def stamp(wall: float) -> str:
+    """Wall seconds since 1970 as UTC with milliseconds and a Z."""
+    whole, thousandth = divmod(int(wall * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandth:03d}Z"

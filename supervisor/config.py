@@ -65,16 +65,20 @@ class Parsed(msgspec.Struct, frozen=True):
 
 def load(path: str | os.PathLike[str]) -> Parsed:
     """The settings in the file at `path`; ConfigError when it is absent, empty, too large, no text, or no file."""
-    content = _read(path)
+    return parse_bytes(str(path), _read(path))
+
+
+def parse_bytes(path: str, content: bytes) -> Parsed:
+    """The settings in `content`, that of the file at `path`; ConfigError when it is no text."""
     if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        raise ConfigError(str(path), "starts with a byte order mark; save it as plain UTF-8")
+        raise ConfigError(path, "starts with a byte order mark; save it as plain UTF-8")
     if b"\0" in content:
-        raise ConfigError(str(path), f"is not text: there is a zero byte in line {_line_of(content, content.index(0))}")
+        raise ConfigError(path, f"is not text: there is a zero byte in line {_line_of(content, content.index(0))}")
     try:
         return parse(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         where = f"byte 0x{content[error.start]:02x} in line {_line_of(content, error.start)}"
-        raise ConfigError(str(path), f"is not UTF-8 text: {where}") from None
+        raise ConfigError(path, f"is not UTF-8 text: {where}") from None
 
 
 def parse(text: str) -> Parsed:

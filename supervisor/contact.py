@@ -6,9 +6,10 @@ Runs in the supervisor. It hands every document to a fresh parser and never look
 
 import os
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ipc.descriptors import sealed_memfd
+from ipc.descriptors import close_all, sealed_memfd
 from ipc.errors import AgentError, HostError, ResourceGone
 from ipc.messages import GoalState, InputRefused, Message, ParseGoalState, ParseVersions, Versions
 from supervisor.fleet import Fleet
@@ -24,6 +25,10 @@ ROUND_PAUSE_S = 10.0
 
 if TYPE_CHECKING:
     from supervisor.wire.host import WireServer
+    from supervisor.wire.latching import Parse
+    from supervisor.wire.secure_channel import SecureChannel
+
+    Secure = Callable[[WireServer, Parse], SecureChannel]
 
 Say = Callable[[str, str, str], None]
 T = TypeVar("T", bound=Message)
@@ -41,16 +46,25 @@ class BadDocument(HostError):
     """A document of the host that its parser refused, or died on."""
 
 
+class UnusableDocument(BadDocument):
+    """One that is not what it has to be: the same bytes would be refused again."""
+
+
 class Contact:
     """What is known of the host's side, and the reports to it; `trouble` is why `meet` has to begin anew, for `ps`."""
 
-    def __init__(self, loop: Loop, fleet: Fleet, connect: "Callable[[], WireServer]", say: Say) -> None:
-        """`connect` makes the client, at its first use: loading it takes as long as beginning two workers."""
+    def __init__(
+        self, loop: Loop, fleet: Fleet, connect: "Callable[[], WireServer]", say: Say, secure: "Secure | None" = None
+    ) -> None:
+        """`connect` makes the client, at its first use: loading it takes as long as beginning two workers. `secure`
+        makes what tends the secure channel of that client."""
         self.goal_state: GoalState | None = None
+        self.channel: SecureChannel | None = None
         self.trouble = ""
         self._loop = loop
         self._fleet = fleet
         self._connect = connect
+        self._secure = secure
         self._known_host: WireServer | None = None
         self._say = say
         self._document = b""
@@ -62,10 +76,26 @@ class Contact:
             self._known_host = self._connect()
         return self._known_host
 
+    @property
+    def known_host(self) -> "WireServer | None":
+        """The same, if there is one already."""
+        return self._known_host
+
+    @property
+    def document(self) -> bytes:
+        """The text that `goal_state` was read from; empty without one."""
+        return self._document
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._known_host is not None:
+            self._known_host.close()
+
     async def meet(self) -> None:
         """Return once version and goal state are known; however long the host takes, it is asked again."""
         while True:
             try:
+                await self._begin_channel()
                 await self._check_version()
                 await self._await_role_instance()
                 self.trouble = ""
@@ -75,12 +105,14 @@ class Contact:
                 self._say("warning", "host", self.trouble)
                 await self._loop.sleep(ROUND_PAUSE_S)
 
-    async def refresh(self) -> bool:
-        """Fetch the goal state; True when its bytes are new, and then they are parsed. HostError when that fails."""
+    async def refresh(self, on_news: Callable[[], None] = lambda: None) -> bool:
+        """Fetch the goal state; True when its bytes are new, and then they are parsed, after `on_news` was called.
+        HostError when that fails."""
         document = await self.host.fetch_goal_state()
         if document is self._document:
             return False
-        goal_state = await self._parse(ParseGoalState(), "goal-state", document, GoalState)
+        on_news()
+        goal_state = await self.parse(ParseGoalState(), "goal-state", document, GoalState)
         self._document = document
         self.goal_state = goal_state
         return True
@@ -106,8 +138,14 @@ class Contact:
             raise NoRoleInstance("the goal state names no role instance yet")
         return RoleIds(goal_state.incarnation, goal_state.container_id, goal_state.role_instance.instance_id)
 
+    async def _begin_channel(self) -> None:
+        if self.channel is None and self._secure is not None:
+            self.channel = self._secure(self.host, self.parse)
+        if self.channel is not None:
+            await self.channel.begin()
+
     async def _check_version(self) -> None:
-        versions = await self._parse(ParseVersions(), "versions", await self.host.fetch_versions(), Versions)
+        versions = await self.parse(ParseVersions(), "versions", await self.host.fetch_versions(), Versions)
         if versions.preferred != PROTOCOL and PROTOCOL not in versions.supported:
             raise UnknownProtocol(f"the host speaks {versions.preferred} and not {PROTOCOL}")
 
@@ -119,18 +157,33 @@ class Contact:
             await self._loop.sleep(ROLE_INSTANCE_PAUSE_S)
         raise NoRoleInstance(f"the goal state named no role instance {ROLE_INSTANCE_TRIES} times")
 
-    async def _parse(self, request: Message, name: str, document: bytes, kind: type[T]) -> T:
-        """`document` as a typed message, by a parser of its own; BadDocument when it is none."""
+    def _look_ahead(self, expected: type[Message]) -> None:
+        """Another document follows the version, and every goal state but the very first: it wants a parser."""
+        if (self.goal_state is None) is not (expected is GoalState):
+            self._fleet.prepared.begin("parser")
+
+    async def parse(self, request: Message, name: str, document: bytes, kind: type[T]) -> T:
+        """`document` as a typed message, by a parser of its own; BadDocument when it is none or can't be read."""
+        answer, descriptors = await self.parse_with(request, name, document, kind)
+        close_all(descriptors)
+        return answer
+
+    async def parse_with(
+        self, request: Message, name: str, document: bytes, kind: type[T]
+    ) -> tuple[T, tuple[int, ...]]:
+        """The same, with the sealed memfds that come with the answer, which are the caller's to close."""
         memfd = sealed_memfd(name, document)
         try:
-            received = await self._fleet.do("parser", request, (memfd,), final=(kind,))
+            look_ahead = partial(self._look_ahead, kind)
+            received = await self._fleet.do("parser", request, (memfd,), final=(kind,), at_work=look_ahead)
         except AgentError as error:
             raise BadDocument(f"the host's {name} document: {error}") from None
         finally:
             os.close(memfd)
-        answer = received[-1][0]
+        answer, descriptors = received[-1]
+        if isinstance(answer, kind):
+            return answer, descriptors
+        close_all(descriptors)
         if isinstance(answer, InputRefused):
-            raise BadDocument(f"the host's {name} document is unusable: {answer.where}: {answer.problem}")
-        if not isinstance(answer, kind):
-            raise BadDocument(f"the host's {name} document: {type(answer).__name__} came back")
-        return answer
+            raise UnusableDocument(f"the host's {name} document is unusable: {answer.where}: {answer.problem}")
+        raise BadDocument(f"the host's {name} document: {type(answer).__name__} came back")

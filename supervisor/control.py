@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ipc.errors import MalformedMessage
+from supervisor.audit_log_entry import Audit, Decision, Entry, unrecorded
 from supervisor.loop import Loop
 from supervisor.peer import Peer, cgroup_of, close_peer, identify
 from supervisor.verbs import MAX_ANSWER_BYTES, RECORD, Verb, unpack
@@ -21,6 +22,8 @@ CONNECTIONS = 16
 CONNECTIONS_OF_OTHERS = 8
 PATIENCE_S = 2.0
 ACCEPTS_A_TURN = 8
+# Of refusals in the audit log: who may only ask should not push older records out of it.
+REFUSALS_AN_HOUR = 60
 # After accept failed for want of descriptors or memory: trying at once would spin.
 PAUSE_S = 1.0
 
@@ -30,13 +33,14 @@ class Duties(msgspec.Struct, frozen=True):
 
     `controls` maps a control verb's name to what it does with a worker's name: a sentence back, or ValueError with the
     reason why not. `outside` judges the text of a peer's /proc/PID/cgroup: True if that is no worker's nor handler's.
-    `audit` is told of every control request and every refusal."""
+    `audit` is told of every control request and every refusal, in words; `record` gets the same for the audit log."""
 
     reads: Mapping[str, Callable[[], dict[str, object]]]
     controls: Mapping[str, Callable[[str], str]]
     outside: Callable[[str], bool]
     audit: Callable[[str], None]
     proc: str = "/proc"
+    record: Audit = unrecorded
 
 
 class _Connection(msgspec.Struct):
@@ -53,6 +57,8 @@ class ControlServer:
         self.refused = 0
         self.malformed = 0
         self.dropped = 0
+        self._hour_began = 0.0
+        self._refused_this_hour = 0
         self._loop = loop
         self._listener = listener
         self._group = group
@@ -151,12 +157,22 @@ class ControlServer:
         if not (self._may_read(peer) if verb.right == "read" else self._may_control(peer)):
             self.refused += 1
             self._duties.audit(f"{peer} asked for {verb.name} {argument}: refused".replace(" :", ":"))
+            self._record_refusal(_entry(peer, verb, "refused", argument))
             return fit({"status": "refused", "text": f"no permission for {verb.name}"})
         if verb.right == "read":
             return fit({"status": "ok", "data": self._duties.reads[verb.name]()})
         status, text = self._control(verb, argument)
         self._duties.audit(f"{peer} asked for {verb.name} {argument}: {text}")
+        self._duties.record(_entry(peer, verb, "permitted" if status == "ok" else "failed", f"{argument}: {text}"))
         return fit({"status": status, "text": text})
+
+    def _record_refusal(self, entry: Entry) -> None:
+        now = self._loop.clock.monotonic()
+        if now - self._hour_began > 3600:
+            self._hour_began, self._refused_this_hour = now, 0
+        self._refused_this_hour += 1
+        if self._refused_this_hour <= REFUSALS_AN_HOUR:
+            self._duties.record(entry)
 
     def _control(self, verb: Verb, argument: str) -> tuple[str, str]:
         action = self._duties.controls.get(verb.name)
@@ -175,6 +191,10 @@ class ControlServer:
             return False
         cgroup = cgroup_of(peer, self._duties.proc)
         return cgroup is not None and self._duties.outside(cgroup)
+
+
+def _entry(peer: Peer, verb: Verb, decision: Decision, detail: str) -> Entry:
+    return Entry("control", pid=peer.pid, uid=peer.uid, request=verb.name, decision=decision, detail=detail)
 
 
 def listen(path: str | os.PathLike[str], group: int | None) -> socket.socket:

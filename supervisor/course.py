@@ -12,7 +12,7 @@ from supervisor import options
 from supervisor.files import remove
 from supervisor.fingerprints import Fingerprints
 from supervisor.loop import Promise
-from supervisor.marker import Marker
+from supervisor.marker import Mark, Marker, look
 from supervisor.parts import Parts
 from supervisor.ready import Ready
 from supervisor.records import ProvisioningBegun, ProvisioningFailed, ProvisioningFinished
@@ -30,10 +30,15 @@ class Course:
     def __init__(self, parts: Parts, vm_id: VmId) -> None:
         self.vm_id = vm_id
         self.marker = Marker(parts.layout.lib, vm_id)
-        self.steps = Steps(parts.fleet, parts.journal, parts.say, parts.standing.tell)
+        self.steps = Steps(parts.fleet, parts.journal, parts.say, parts.standing.tell, parts.audit)
         self.fingerprints = Fingerprints(parts.loop, parts.contact, parts.say, parts.show, parts.standing)
         self._ = parts
         self._ready = Ready(parts.loop, parts.contact, parts.journal, parts.say, parts.standing)
+
+    @property
+    def mark(self) -> Mark:
+        """How far this VM is, by marker and journal."""
+        return look(self.marker.read(), self.vm_id, self._.journal.state)
 
     @property
     def is_finished(self) -> bool:

@@ -6,13 +6,16 @@ Runs in the supervisor, the only process that reads it. It must never put a key 
 
 import os
 
+from ipc.errors import StateError
 from ipc.messages import MakeTransportKey, TransportKey
-from supervisor.files import make_folder, read_text, remove, write_whole
+from supervisor.certificate_store import CertificateStore, sealed_copy
+from supervisor.files import PRIVATE, is_private, make_folder, read_text, remove, write_whole
 from supervisor.fleet import Fleet, Unavailable
 
 VALID_DAYS = 730
 KEY_FILE, CERTIFICATE_FILE = "transport.key", "transport.crt"
-PRIVATE = 0o600
+# Where those of the platform are that are sealed for it.
+CERTIFICATES = "certificates"
 
 
 class Credentials:
@@ -25,10 +28,31 @@ class Credentials:
     @property
     def complete(self) -> bool:
         """Whether both files are there, root's alone."""
-        return all(self._is_private(name) for name in (KEY_FILE, CERTIFICATE_FILE))
+        return all(is_private(f"{self._folder}/{name}") for name in (KEY_FILE, CERTIFICATE_FILE))
+
+    @property
+    def certificates(self) -> CertificateStore:
+        """What the platform has sealed for the transport key, and was opened, as it stands on disk."""
+        return CertificateStore(f"{self._folder}/{CERTIFICATES}")
+
+    @property
+    def certificate(self) -> str:
+        """The transport certificate in PEM, empty while there is none."""
+        return read_text(f"{self._folder}/{CERTIFICATE_FILE}") or ""
+
+    def opening(self) -> tuple[int, int]:
+        """Transport key and certificate as sealed memfds, the caller's to close. StateError while there are none."""
+        key = self._sealed(KEY_FILE)
+        try:
+            return key, self._sealed(CERTIFICATE_FILE)
+        except StateError:
+            os.close(key)
+            raise
 
     def forget(self) -> None:
-        """Remove the key: it belongs to another VM, whose disk this one was made from. StateError when that fails."""
+        """Remove the key and what was opened with it: it belongs to another VM, whose disk this one was made from.
+        StateError when that fails."""
+        self.certificates.clear()
         for name in (CERTIFICATE_FILE, KEY_FILE):
             remove(f"{self._folder}/{name}")
 
@@ -46,9 +70,12 @@ class Credentials:
         write_whole(f"{self._folder}/{CERTIFICATE_FILE}", answer.certificate.encode("ascii"), PRIVATE)
         return True
 
-    def _is_private(self, name: str) -> bool:
+    def _sealed(self, name: str) -> int:
         try:
-            status = os.stat(f"{self._folder}/{name}", follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return status.st_uid == 0 and status.st_mode & 0o777 == PRIVATE and bool(read_text(f"{self._folder}/{name}"))
+            source = os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise StateError(f"{self._folder}/{name} can't be read: {error.strerror}") from None
+        try:
+            return sealed_copy(name, source)
+        finally:
+            os.close(source)

@@ -26,7 +26,7 @@ CLOUD_INIT_LINK = re.compile(r"(S[0-9]{2})?cloud-init(-local)?")
 CLOUD_INIT_SWITCH = "/etc/cloud/cloud-init.disabled"
 COMMAND_LINE = "/proc/cmdline"
 CLOUD_INIT_OFF = "cloud-init=disabled"
-SSHD_PID = "/run/sshd.pid"
+SSHD = "sshd"
 UID_MIN_FALLBACK = 100
 NO_SHELLS = frozenset({"nologin", "false", "true", "sync", "shutdown", "halt"})
 ACCOUNT_FIELDS = 7
@@ -39,7 +39,7 @@ MEDIA = tuple(map(re.compile, (r"sr[0-9]", r"hd[c-z]", r"cdrom[0-9]", r"cd[0-9]"
 def account_facts(user_name: str, home_dir: str, root: str = "") -> AccountFacts:
     """The account `user_name` by /etc/passwd. `exists` is false as well for an account that looks like one of ours of
     which the home was not made yet: its committer finishes it. OSError when the file can't be read."""
-    uid_min = _uid_min(root)
+    uid_min = least_uid(root)
     home = f"{home_dir.rstrip('/')}/{user_name}"
     for line in _lines(f"{root}{ACCOUNTS}"):
         fields = line.split(":")
@@ -62,6 +62,17 @@ def _is_home(path: str, root: str) -> bool:
         return not {*os.listdir(f"{root}{path}")} <= {*skeleton, "lost+found"}
     except FileNotFoundError:
         return False
+
+
+def accounts_commented(comment: str, root: str = "") -> list[tuple[str, int, str]]:
+    """Name, uid (0: unusable), comment of the accounts of /etc/passwd with this comment, or with that and what chfn
+    adds after a comma; OSError when the file can't be read."""
+    found = [line.split(":") for line in _lines(f"{root}{ACCOUNTS}")]
+    return [
+        (fields[0], int(fields[2]) if fields[2].isdecimal() else 0, fields[4])
+        for fields in found
+        if len(fields) == ACCOUNT_FIELDS and fields[4].partition(",")[0] == comment
+    ]
 
 
 def accounts_within(uids: range, root: str = "") -> list[str]:
@@ -106,8 +117,8 @@ def only_root_writes(path: str, root: str = "") -> bool:
 
 
 def sshd_runs(root: str = "") -> bool:
-    """Whether an sshd has left its process number; whether it is true is for the committer that signals it."""
-    return os.path.exists(f"{root}{SSHD_PID}")
+    """Whether a program of that name runs; whether it is the sshd that is to be told is for the committer."""
+    return any(_words(f"{root}/proc/{name}/comm") == [SSHD] for name in _listed(f"{root}/proc") if name.isdecimal())
 
 
 def _cloud_init_by_run_level(root: str) -> str:
@@ -140,7 +151,8 @@ def _words(path: str) -> list[str]:
         return []
 
 
-def _uid_min(root: str) -> int:
+def least_uid(root: str = "") -> int:
+    """From which uid on accounts are people's, by login.defs."""
     try:
         lines = _lines(f"{root}{LOGIN_DEFS}")
     except OSError:

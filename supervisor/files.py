@@ -6,8 +6,11 @@ Runs in the supervisor, only below its own folders. It never follows a link at t
 
 import os
 import stat
+from collections.abc import Callable
 
 from ipc.errors import StateError
+
+PRIVATE = 0o600
 
 
 def make_folder(path: str, mode: int) -> None:
@@ -25,6 +28,15 @@ def make_folder(path: str, mode: int) -> None:
 
 def write_whole(path: str, content: bytes, mode: int) -> None:
     """Replace `path` by `content`: written beside it, flushed to disk, renamed. StateError when any of it fails."""
+    _replace(path, lambda descriptor: _write_all(descriptor, content), mode)
+
+
+def copy_whole(path: str, source: int, span: tuple[int, int], mode: int) -> None:
+    """The same with the bytes at `span` (offset, size) of the file `source`, which never come into this process."""
+    _replace(path, lambda descriptor: _copy_all(descriptor, source, *span), mode)
+
+
+def _replace(path: str, fill: Callable[[int], None], mode: int) -> None:
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}.new"
     try:
@@ -33,7 +45,7 @@ def write_whole(path: str, content: bytes, mode: int) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             os.fchmod(descriptor, mode)
-            _write_all(descriptor, content)
+            fill(descriptor)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -68,10 +80,32 @@ def read_text(path: str, limit: int = 65536) -> str | None:
         os.close(descriptor)
 
 
+def is_private(path: str) -> bool:
+    """Whether a file is there, not empty, and root's alone. OSError when that can't be told."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_uid == 0
+        and stat.S_IMODE(status.st_mode) == PRIVATE
+        and status.st_size > 0
+    )
+
+
 def _write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _copy_all(descriptor: int, source: int, offset: int, size: int) -> None:
+    while size:
+        copied = os.sendfile(descriptor, source, offset, size)
+        if not copied:
+            raise OSError(0, "its source is shorter than was said")
+        offset, size = offset + copied, size - copied
 
 
 def _flush_folder(folder: str) -> None:

@@ -17,6 +17,7 @@ from supervisor.steps import Steps
 
 # The journal's name for the step; that it was begun for this VM is how our own staging folder is known.
 MADE = "SSH host keys"
+KIND = "host-keys"
 
 
 class HostKeys:
@@ -36,13 +37,19 @@ class HostKeys:
         # Fulfilled once they are being made, or won't be: whoever wants them soon keeps the processors free until then.
         self.under_way: Promise[None] = Promise()
 
-    async def make(self) -> None:
-        """New keys of the configured type, unless the settings keep the image's or an earlier start made them."""
+    @property
+    def are_due(self) -> bool:
+        """Whether new ones are to be made: not if the settings keep the image's, or an earlier start made them."""
         state = self._journal.state
-        if self._config[options.REGENERATE_HOST_KEYS] and not (state.fingerprint or state.staged):
+        return bool(self._config[options.REGENERATE_HOST_KEYS]) and not (state.fingerprint or state.staged)
+
+    async def make(self) -> None:
+        """New keys of the configured type, if they are due."""
+        if self.are_due:
+            state = self._journal.state
             order = MakeHostKeys(self._config[options.HOST_KEY_TYPE], self._staging, MADE not in state.steps)
             try:
-                await self._steps.take(MADE, "host-keys", order, lambda: self.under_way.fulfil(None))
+                await self._steps.take(MADE, KIND, order, lambda: self.under_way.fulfil(None))
                 self._journal.append(HostKeysStaged(self._staging))
             finally:
                 self.under_way.fulfil(None)
@@ -52,7 +59,7 @@ class HostKeys:
         """The new keys in the place of the old; then a running sshd reads them and its settings."""
         if self._journal.state.staged:
             order = InstallHostKeys(self._staging, self._ssh_dir)
-            committed = await self._steps.take("SSH host keys in place", "host-keys", order)
+            committed = await self._steps.take("SSH host keys in place", KIND, order)
             self._installed = committed.host_keys if committed is not None else await self.current()
             prints = ", ".join(f"{key.algorithm} SHA256:{key.sha256}" for key in self._installed)
             self._journal.append(HostKeysInstalled(prints or "unknown"))
@@ -64,7 +71,7 @@ class HostKeys:
         """The public halves of the keys in place; none when they can't be read, and the log says why."""
         if not self._installed:
             try:
-                answer = await self._steps.ask("host-keys", ReadHostKeys(self._ssh_dir))
+                answer = await self._steps.ask(KIND, ReadHostKeys(self._ssh_dir))
                 self._installed, problem = answer.host_keys, answer.fact
             except AgentError as error:
                 problem = str(error)

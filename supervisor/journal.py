@@ -21,8 +21,10 @@ from supervisor.records import AnyRecord, State
 MAGIC = b"AGSVJNL1"
 HEAD = struct.Struct("<II")
 MAX_BODY_BYTES = 16 * 1024
-MAX_FILE_BYTES = 4 << 20
+MAX_FILE_BYTES = 8 << 20
 COMPACT_BYTES = 128 * 1024
+# To write a large one anew for less is not worth it.
+WORTH_BYTES = 64 * 1024
 DAMAGED_KEPT = 8
 
 _decoder = msgspec.msgpack.Decoder(AnyRecord)
@@ -45,7 +47,7 @@ class Journal:
         A torn last record is cut off. Damage before the last record moves the file aside: a new try starts empty."""
         self._begin(path, f"{path}: the journal is closed")
         try:
-            self._descriptor = _open_locked(self.path)
+            self._descriptor = _open_locked(self.path, self._owner)
             self._replay()
         except OSError as error:
             self.close()
@@ -62,7 +64,11 @@ class Journal:
         self.state = State()
         self._closed = closed
         self._end = 0
+        # How large it was after the last compaction: what can't be made smaller is not to be written with each record.
+        self._compacted = 0
         self._descriptor = -1
+        # Asked now: once this process is confined, the kernel answers it no more.
+        self._owner: int = os.geteuid()
 
     @property
     def size_bytes(self) -> int:
@@ -74,6 +80,11 @@ class Journal:
             raise StateError(self._closed)
         state = record.after(self.state)
         data = _pack(record)
+        if self._end + len(data) > MAX_FILE_BYTES and self._end >= self._compacted + WORTH_BYTES:
+            self.compact()
+        if self._end + len(data) > MAX_FILE_BYTES:
+            # A larger file would be taken for a damaged one at the next start, and all that it says be lost.
+            raise StateError(f"{self.path} is full: it would be larger than {MAX_FILE_BYTES} bytes")
         try:
             _write_all(self._descriptor, data)
             os.fsync(self._descriptor)
@@ -92,7 +103,7 @@ class Journal:
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new)
-            descriptor = _open_locked(new)
+            descriptor = _open_locked(new, self._owner)
             _write_all(descriptor, content)
             os.fsync(descriptor)
             os.replace(new, self.path)
@@ -104,7 +115,7 @@ class Journal:
                 os.unlink(new)
             raise StateError(f"{self.path}: {error.strerror}") from None
         os.close(self._descriptor)
-        self._descriptor, self._end = descriptor, len(content)
+        self._descriptor, self._end, self._compacted = descriptor, len(content), len(content)
 
     def close(self) -> None:
         """Let go of the file; everything in it is on disk already."""
@@ -160,7 +171,9 @@ class Journal:
             self.close()
 
     def _compact_if_large(self) -> None:
-        if self._end > COMPACT_BYTES:
+        # At twice its last size, or when half of the room that was left is taken.
+        half = max((self._compacted + MAX_FILE_BYTES) // 2, self._compacted + WORTH_BYTES)
+        if self._end > max(COMPACT_BYTES, min(2 * self._compacted, half)):
             # Being large is no harm; the next append tries again.
             with contextlib.suppress(StateError):
                 self.compact()
@@ -210,6 +223,8 @@ def _pack(record: AnyRecord) -> bytes:
         _decoder.decode(body)
     except msgspec.DecodeError as error:
         raise StateError(f"{type(record).__name__}: {error}") from None
+    if len(body) > MAX_BODY_BYTES:
+        raise StateError(f"{type(record).__name__}: {len(body)} bytes; a record has at most {MAX_BODY_BYTES}")
     return HEAD.pack(len(body), _checksum(body)) + body
 
 
@@ -217,13 +232,13 @@ def _checksum(body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(len(body).to_bytes(4, "little")))
 
 
-def _open_locked(path: str) -> int:
-    """The file, 0600 and ours, locked against a second writer."""
+def _open_locked(path: str, owner: int) -> int:
+    """The file, 0600 and `owner`'s, locked against a second writer."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     try:
         facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != owner:
             raise OSError(errno.EINVAL, "not a regular file of this user")
         if stat.S_IMODE(facts.st_mode) != 0o600:
             os.fchmod(descriptor, 0o600)

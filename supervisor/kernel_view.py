@@ -50,7 +50,7 @@ def credential_mismatches(status: dict[str, str], uid: int, profile: Profile, fi
         "CapPrm": mask,
         "CapEff": mask,
         "CapBnd": mask,
-        "CapAmb": mask,
+        "CapAmb": f"{capability.mask(profile.ambient_names):016x}",
         "NoNewPrivs": "1",
         "Umask": "0077",
         "Seccomp": "2",

@@ -12,6 +12,7 @@ from typing import Any
 from ipc.messages import (
     CommitAccount,
     CommitHostName,
+    CommitKeyPair,
     CommitKeys,
     CommitLabels,
     CommitPassword,
@@ -31,6 +32,8 @@ ACCOUNT_FILES = tuple(
     f"/etc/{name}{dash}" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid") for dash in ("", "-")
 )
 AT_A_TIME = 512
+# As policy/profiles/labels-programs.toml has them: everywhere else the program that labels can't set any.
+LABELLED = ("/etc", "/home", "/srv", "/opt", "/export", "/data", "/var/home", "/var/lib", "/var/log")
 
 
 class Labels:
@@ -52,10 +55,12 @@ class Labels:
         CommitError when that fails: with wrong labels nobody could log in."""
         if not self.are_used:
             return
-        paths = tuple(dict.fromkeys([*self._of_steps(), *ACCOUNT_FILES, *self._our_own()]))
+        every = dict.fromkeys([*self._of_steps(), *ACCOUNT_FILES, *self._our_own()])
+        paths = tuple(filter(can_be_labelled, every))
+        homes = (home,) if can_be_labelled(home) else ()
         for start in range(0, len(paths), AT_A_TIME):
             number = f" {start // AT_A_TIME + 1}" if start else ""
-            order = CommitLabels(paths[start : start + AT_A_TIME], () if start or not home else (home,))
+            order = CommitLabels(paths[start : start + AT_A_TIME], () if start else homes)
             await self._steps.take(f"{STEP}{number}", KIND, order)
 
     def _of_steps(self) -> Iterator[str]:
@@ -68,6 +73,11 @@ class Labels:
         for folder in (self._layout.lib, self._layout.state, self._layout.credentials):
             yield folder
             yield from (f"{folder}/{name}" for name in _names(f"{self._root}{folder}"))
+
+
+def can_be_labelled(path: str) -> bool:
+    """Whether the policy of the program that labels lets it; what lies elsewhere keeps the labels it was made with."""
+    return path.startswith(tuple(f"{folder}/" for folder in LABELLED))
 
 
 def _names(folder: str) -> list[str]:
@@ -83,7 +93,12 @@ def concerned(order: Message, root: str = "") -> tuple[str, ...]:
     return () if find is None else tuple(find(order, root))
 
 
-def _keys(order: CommitKeys, _root: str) -> Iterator[str]:
+def _key_pair(order: CommitKeyPair, root: str) -> Iterator[str]:
+    yield from _keys(order, root)
+    yield f"{order.home}/{order.path}.pub"
+
+
+def _keys(order: CommitKeys | CommitKeyPair, _root: str) -> Iterator[str]:
     """Every folder on the way from the home, and the file."""
     path = order.home
     for part in order.path.split("/"):
@@ -113,6 +128,7 @@ _CONCERNED: Mapping[type[Message], Any] = {
     CommitSudo: _sudo,
     CommitSshd: _sshd,
     CommitKeys: _keys,
+    CommitKeyPair: _key_pair,
     CommitRootLock: lambda order, _: (order.paths.shadow,),
     InstallHostKeys: _host_keys,
 }

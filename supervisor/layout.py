@@ -31,9 +31,23 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.state}/journal"
 
     @property
+    def audit_log(self) -> str:
+        return f"{self.state}/audit.log"
+
+    @property
     def custom_data_record(self) -> str:
         """How far the one run of the custom data has come; committers write it."""
         return f"{self.state}/custom-data"
+
+    @property
+    def telemetry(self) -> str:
+        """Events that the host has not taken yet."""
+        return f"{self.state}/telemetry"
+
+    @property
+    def transitions(self) -> str:
+        """Which operations went well the last time: only a change of that is an event."""
+        return f"{self.telemetry}/transitions"
 
     def channel_folder(self, kind: str, instance: int) -> str:
         """The folder of one worker's listening socket, 0700 and the worker's own."""

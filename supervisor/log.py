@@ -4,13 +4,12 @@
 Runs in supervisor and spawner. It never raises, never blocks, and lets no registered or known secret through.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from supervisor.clock import Clock
+from supervisor.clock import Clock, stamp
 from supervisor.outlets import LINE_BYTES, ConsoleOutlet, Line, Outlet
 from supervisor.redaction import Redactor
 
@@ -113,7 +112,7 @@ class Log:
         }
 
     def _write(self, level: Level, process: str, text: str) -> None:
-        line = Line(PRIORITIES[level], level, _stamp(self._clock.wall()), process, self._body(text))
+        line = Line(PRIORITIES[level], level, stamp(self._clock.wall()), process, self._body(text))
         for outlet in self._outlets:
             outlet.write(line)
 
@@ -179,8 +178,3 @@ class _Budget:
 def _plain(text: str) -> str:
     """`text` in printable ASCII on one line, every other character (and the backslash) as its escape."""
     return text.encode("unicode_escape").decode("ascii")
-
-
-def _stamp(wall: float) -> str:
-    whole, thousandth = divmod(int(wall * 1000), 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{thousandth:03d}Z"

@@ -165,12 +165,17 @@ class Loop:
             cancel()
         return promise.result()
 
-    def start(self, name: str, work: Coroutine[Promise[Any], None, T], *, detached: bool = False) -> Promise[T]:
+    def start(
+        self, name: str, work: Coroutine[Promise[Any], None, T], *, detached: bool = False, at_once: bool = False
+    ) -> Promise[T]:
         """Run the coroutine `work` as a task called `name`; the promise carries its result.
 
-        Nobody awaits a `detached` task: its failure is reported through `on_failure`."""
+        Nobody awaits a `detached` task: its failure is reported through `on_failure`. With `at_once` it comes as far as
+        its first wait before this returns."""
         outcome: Promise[T] = Promise()
         self._ready.append(lambda: self._step(name, work, outcome, detached))
+        if at_once:
+            self._ready.pop()()
         return outcome
 
     async def settled(self, promise: Promise[Any]) -> None:

@@ -7,6 +7,8 @@ It must never fail nor wait because of systemd: without NOTIFY_SOCKET it does no
 import socket
 from collections.abc import Mapping
 
+from supervisor.loop import Loop
+
 STATUS_CHARACTERS = 512
 
 
@@ -46,6 +48,18 @@ class Notifier:
     def watchdog(self) -> None:
         """The main loop has made a whole turn."""
         self._send("WATCHDOG=1")
+
+    def keep_watchdog(self, loop: Loop) -> None:
+        """From now on tell systemd, from `loop` and nowhere else, that the loop turns; nothing if it wants no such."""
+        period = self.watchdog_period_s
+        if period is None:
+            return
+
+        def beat() -> None:
+            self.watchdog()
+            loop.call_later(period, beat)
+
+        beat()
 
     def _send(self, assignment: str) -> None:
         if not self._address:

@@ -51,7 +51,8 @@ def _path(name: str, default: str, words: tuple[str, ...] = ()) -> Option[str]:
 
 EXTENSIONS_ENABLED = _switch("Extensions.Enabled", True)
 GOAL_STATE_PERIOD = _seconds("Extensions.GoalStatePeriod", 6)
-INITIAL_GOAL_STATE_PERIOD = _seconds("Extensions.InitialGoalStatePeriod", 6, follows="Extensions.GoalStatePeriod")
+# The reference takes GoalStatePeriod; a first boot should not wait for that.
+INITIAL_GOAL_STATE_PERIOD = _seconds("Extensions.InitialGoalStatePeriod", 1)
 WAIT_FOR_CLOUD_INIT = _switch("Extensions.WaitForCloudInit", False)
 # The reference reads this one as a switch, so that no number has an effect; its name promises seconds.
 WAIT_FOR_CLOUD_INIT_TIMEOUT = _seconds("Extensions.WaitForCloudInitTimeout", 3600)
@@ -83,6 +84,8 @@ PROVISIONING_MEDIA_TIMEOUT = _seconds("Provisioning.MediaTimeout", 120)
 # Ours: how long each thing that cloud-init makes is waited for. Half an hour, as the reference has it: cloud-init may
 # itself wait for the network, the host and the metadata service before it comes to the SSH host keys.
 CLOUD_INIT_TIMEOUT = _seconds("Provisioning.CloudInitTimeout", 1800)
+# Ours: how long the certificates that ovf-env.xml names keys by are waited for; a new VM's goal state may come first.
+CERTIFICATES_TIMEOUT = _seconds("Provisioning.CertificatesTimeout", 60)
 
 # Documented y and ext4, as shipped; n and ext3 in the reference's code.
 RESOURCE_DISK_FORMAT = _switch("ResourceDisk.Format", True)
@@ -102,7 +105,12 @@ LOGS_COLLECT = _switch("Logs.Collect", True)
 LOGS_COLLECT_PERIOD = _seconds("Logs.CollectPeriod", 3600)
 
 ALLOW_HTTP = _switch("OS.AllowHTTP", False)
-ENABLE_FIREWALL = _switch("OS.EnableFirewall", False)
+# Documented y, as shipped but on Debian; n in the reference's code. What is open by default there is a known hole: any
+# process fetches the VM's certificates with their keys (CVE-2021-27075). A file that says n keeps its n.
+ENABLE_FIREWALL = _switch("OS.EnableFirewall", True)
+# Ours: refuse everybody but the supervisor, only log who would be refused, or nothing at all.
+FIREWALL_MODE = _text("Firewall.Mode", "enforce", words=("off", "observe", "enforce"))
+# How often a rule that the kernel can't watch for us (iptables) is looked at, and one that can't be put in force tried.
 ENABLE_FIREWALL_PERIOD = _seconds("OS.EnableFirewallPeriod", 300)
 NET_RULES_PERIOD = _seconds("OS.RemovePersistentNetRulesPeriod", 30)
 DHCP_RESTART_PERIOD = _seconds("OS.MonitorDhcpClientRestartPeriod", 30)
@@ -139,6 +147,10 @@ ENDPOINT_DISCOVERY = _text("Protocol.EndpointDiscovery", "dhcp")
 CGROUPS_ENABLED = _switch("CGroups.Enabled", True)
 MONITOR_NETWORK_CHANGES = _switch("Monitor.NetworkConfigurationChanges", False)
 POLICY_FILE = _path("Policy.PolicyFilePath", "/etc/waagent_policy.json")
+# Ours: whether overrides may give what the shipped policy does not (docs/policy-overrides.md).
+ALLOW_LOOSENING = _switch("Policy.AllowLoosening", False)
+# Ours: below it no worker is started; the levels are those that `ps` shows.
+MIN_LEVEL = _text("Policy.MinLevel", "basic", words=("basic", "reduced", "full"))
 
 DEBUG_CGROUP_CHECK_PERIOD = _seconds("Debug.CgroupCheckPeriod", 300)
 DEBUG_CGROUP_LOG_METRICS = _switch("Debug.CgroupLogMetrics", False)
@@ -160,6 +172,8 @@ DEBUG_REGULAR_PERIOD = _seconds("Debug.SelfUpdateRegularFrequency", 86400)
 DEBUG_FIREWALL_LOG_PERIOD = _seconds("Debug.FirewallRulesLogPeriod", 86400)
 DEBUG_COLLECTOR_DELAY = _seconds("Debug.LogCollectorInitialDelay", 300)
 
+# Ours: n: no event is sent, kept or collected; documented in docs/telemetry.md.
+TELEMETRY_ENABLED = _switch("Telemetry.Enabled", True)
 # Ours: members of this group may ask for `ps` and `version` on the control socket.
 CONTROL_GROUP = _text("Control.Group", "agent-supervisor", pattern="[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
@@ -172,11 +186,15 @@ BY_NAME = {option.name: option for option in TABLE}
 IN_EFFECT = frozenset(
     option.name
     for option in (
-        ALLOW_RESET_SYS_USER, CLOUD_INIT_TIMEOUT, CONTROL_GROUP, CUSTOM_DATA_TIMEOUT, DECODE_CUSTOM_DATA,
-        DELETE_ROOT_PASSWORD, EXECUTE_CUSTOM_DATA, GOAL_STATE_PERIOD, HOME_DIR, HOST_KEY_TYPE, LIB_DIR, LOGS_CONSOLE,
-        LOGS_VERBOSE, PASSWORD_CRYPT_ID, PASSWORD_PATH, PASSWORD_SALT_LENGTH, PROVISIONING_AGENT, PROVISIONING_ENABLED,
-        PROVISIONING_MEDIA, PROVISIONING_MEDIA_TIMEOUT, REGENERATE_HOST_KEYS, SSH_CLIENT_ALIVE_INTERVAL, SSH_DIR,
-        SUDOERS_DIR,
+        ALLOW_HTTP, ALLOW_LOOSENING, ALLOW_RESET_SYS_USER, CERTIFICATES_TIMEOUT, CLOUD_INIT_TIMEOUT, CONTROL_GROUP,
+        CUSTOM_DATA_TIMEOUT, DEBUG_EXTENSION_POLICY,
+        DEBUG_ETP_PERIOD, DEBUG_FAST_TRACK, DEBUG_GA_VERSIONING, DECODE_CUSTOM_DATA, DELETE_ROOT_PASSWORD,
+        ENABLE_FIPS, ENABLE_FIREWALL, ENABLE_FIREWALL_PERIOD, EXECUTE_CUSTOM_DATA, EXTENSIONS_ENABLED,
+        EXTENSION_LOG_DIR, FIREWALL_MODE, GA_FAMILY, GOAL_STATE_PERIOD, HOME_DIR, HOST_KEY_TYPE, HTTP_PROXY_HOST,
+        HTTP_PROXY_PORT, INITIAL_GOAL_STATE_PERIOD, LIB_DIR, LOGS_CONSOLE, LOGS_VERBOSE, MIN_LEVEL, OPENSSL_PATH,
+        OVER_PROVISIONING, PASSWORD_CRYPT_ID, PASSWORD_PATH, PASSWORD_SALT_LENGTH, POLICY_FILE, PROVISIONING_AGENT,
+        PROVISIONING_ENABLED, PROVISIONING_MEDIA, PROVISIONING_MEDIA_TIMEOUT, REGENERATE_HOST_KEYS,
+        SSH_CLIENT_ALIVE_INTERVAL, SSH_DIR, SUDOERS_DIR, TELEMETRY_ENABLED,
     )
 )  # fmt: skip
 

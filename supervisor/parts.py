@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ipc.messages import ExtensionRule
+from supervisor.audit_log_entry import Audit, unrecorded
 from supervisor.config import Config
 from supervisor.contact import Contact
 from supervisor.credentials import Credentials
@@ -21,7 +23,7 @@ Forget = Callable[[], None]
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What provisioning works with; one of each in the process."""
+    """What provisioning works with; one of each in the process. `rules` are the policy's, about vendors' extensions."""
 
     loop: Loop
     fleet: Fleet
@@ -34,5 +36,8 @@ class Parts(msgspec.Struct, frozen=True):
     layout: Layout
     say: Say
     keep_secret: Callable[[str], Forget]
+    clean: Callable[[str], str]
     show: Callable[[Sequence[str]], None]
     standing: Standing
+    audit: Audit = unrecorded
+    rules: tuple[ExtensionRule, ...] = ()

@@ -6,6 +6,7 @@ Runs in the supervisor. What the worker hands back is compared with the OVF, nev
 
 import binascii
 import os
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,6 +15,7 @@ from ipc.descriptors import close_all, read_sealed, sealed_memfd
 from ipc.errors import AgentError, InputError
 from ipc.messages import InputRefused, Message, PlanComplete, PlanProvisioning, StoreCustomData
 from supervisor import validate
+from supervisor.audit_log_entry import Audit, Entry, summary, unrecorded
 from supervisor.fleet import Fleet
 
 MAX_CUSTOM_DATA_BYTES = 8 << 20
@@ -32,13 +34,20 @@ class Plan(msgspec.Struct, frozen=True):
     custom_data: bytes | None
 
 
-async def plan(fleet: Fleet, request: PlanProvisioning, text: bytes) -> Plan:
-    """The plan for `request`; `text` is the custom data as it stood in the document.
+async def plan(
+    fleet: Fleet,
+    request: PlanProvisioning,
+    text: bytes,
+    audit: Audit = unrecorded,
+    at_work: Callable[[], None] = lambda: None,
+) -> Plan:
+    """The plan for `request`; `text` is the custom data as it stood in the document. `audit` hears of each decision,
+    `at_work` is called while the plan is being made.
 
     InputError when the document can't be carried out, PlanRefused when the worker is not to be trusted."""
     memfd = sealed_memfd("custom-data", text)
     try:
-        received = await fleet.do("provisioning", request, (memfd,), final=(PlanComplete,))
+        received = await fleet.do("provisioning", request, (memfd,), final=(PlanComplete,), at_work=at_work)
     finally:
         os.close(memfd)
     custom_data = _custom_data(received)
@@ -49,7 +58,7 @@ async def plan(fleet: Fleet, request: PlanProvisioning, text: bytes) -> Plan:
     proposals = tuple(message for message, _ in received[:-1])
     if not isinstance(last, PlanComplete) or last.proposals != len(proposals):
         raise PlanRefused("the provisioning worker's plan is not complete")
-    _judge(proposals, request, text, custom_data)
+    _judge(proposals, request, text, custom_data, audit)
     return Plan(proposals, custom_data)
 
 
@@ -64,9 +73,15 @@ def _custom_data(received: list[Received]) -> bytes | None:
         close_all([descriptor for _, attached in received for descriptor in attached])
 
 
-def _judge(proposals: tuple[Message, ...], request: PlanProvisioning, text: bytes, custom_data: bytes | None) -> None:
-    grounds = validate.Grounds(request.ovf, request.options, request.account, len(text))
-    refusals = [why for proposal in proposals if (why := validate.refusal(proposal, grounds)) is not None]
+def _judge(
+    proposals: tuple[Message, ...], request: PlanProvisioning, text: bytes, custom_data: bytes | None, audit: Audit
+) -> None:
+    grounds = validate.Grounds(request.ovf, request.options, request.account, len(text), request.certificates)
+    refusals = []
+    for proposal in proposals:
+        why = validate.refusal(proposal, grounds)
+        audit(_decision(type(proposal).__name__, why, summary(proposal)))
+        refusals += [] if why is None else [why]
     whole = None if refusals else validate.plan_refusal(proposals, grounds)
     if whole is not None:
         refusals.append(whole)
@@ -75,8 +90,16 @@ def _judge(proposals: tuple[Message, ...], request: PlanProvisioning, text: byte
         refusals.append("the custom data has not the size that was proposed")
     elif custom_data is not None and not _is_the_same(custom_data, text, decoded=request.options.decode_custom_data):
         refusals.append("the custom data is not the OVF's")
+    audit(_decision(PlanComplete.__name__, "; ".join(refusals) or None, f"proposals: {len(proposals)}"))
     if refusals:
         raise PlanRefused(f"the provisioning worker's plan was refused: {'; '.join(refusals)}")
+
+
+def _decision(request: str, why_not: str | None, told: str) -> Entry:
+    """What was decided on a proposal, or (by the message that ends it) on the whole plan."""
+    if why_not is None:
+        return Entry("decision", kind="provisioning", request=request, decision="permitted", detail=told)
+    return Entry("decision", kind="provisioning", request=request, decision="refused", detail=f"{why_not}: {told}")
 
 
 def _is_the_same(custom_data: bytes, text: bytes, *, decoded: bool) -> bool:

@@ -15,10 +15,11 @@ from supervisor.coexistence import Choice, TwoProvisioners, choose
 from supervisor.course import Course
 from supervisor.custom_data import CustomData
 from supervisor.fulfilment import Fulfilment
-from supervisor.host_keys import HostKeys
+from supervisor.grounds import wanted_certificates
+from supervisor.host_keys import KIND, HostKeys
 from supervisor.labels import Labels
 from supervisor.loop import Promise, TimedOut
-from supervisor.marker import Mark, look
+from supervisor.marker import Mark
 from supervisor.medium import Medium
 from supervisor.parts import Forget, Parts
 from supervisor.standing import NOBODY
@@ -26,7 +27,9 @@ from supervisor.vm_identity import VmId
 
 if TYPE_CHECKING:
     from supervisor.cloud_init import CloudInit
+    from supervisor.ovf_certificates import OvfCertificates
 
+PLANNER = "provisioning"
 # How long all else keeps the processors free for the start of the keys' maker; it takes a tenth of that.
 HEAD_START_S = 0.2
 
@@ -34,8 +37,12 @@ HEAD_START_S = 0.2
 class Provisioning:
     """One provisioning; `standing` tells `ps` and `status` where it stands."""
 
-    def __init__(self, parts: Parts, vm_id: VmId) -> None:
+    def __init__(self, parts: Parts, vm_id: VmId, earlier: str = "done on an earlier start") -> None:
+        """`earlier` is what `status` says of a provisioning that this process finds done."""
         self.standing = parts.standing
+        self.vm_id = vm_id
+        self.has_read_secrets = False
+        self._earlier = earlier
         self._ = parts
         self._forget_secret: Forget = lambda: None
         self._course = Course(parts, vm_id)
@@ -62,7 +69,7 @@ class Provisioning:
         if choice.who == "others":
             await self._stand_aside(choice)
             return
-        mark = look(self._course.marker.read(), self._course.vm_id, self._.journal.state)
+        mark = self._course.mark
         if mark is Mark.NEW:
             self._.say("info", "provisioning", f"{choice.who} provisions this VM: {choice.why}")
             await self._provision(choice)
@@ -105,7 +112,7 @@ class Provisioning:
             if owes_ready:
                 self.standing.enter("running", "done on an earlier start; Ready is still to be reported")
             else:
-                self.standing.enter("done", "done on an earlier start", ready=True)
+                self.standing.enter("done", self._earlier, ready=True)
             if owes_ready or not self.why_asleep:
                 contact = part.loop.start("contact", part.contact.meet())
                 await part.loop.all(contact, part.loop.start("transport key", course.make_transport_key()))
@@ -151,6 +158,7 @@ class Provisioning:
             course.fingerprints.show(keys)
             course.finish(provision_guest_agent=ovf.provision_guest_agent)
         except AgentError as error:
+            part.fleet.prepared.drop()
             await course.fail(error, *tasks)
         else:
             await course.report(keys, "done, by cloud-init" if by_cloud_init else "done")
@@ -171,15 +179,17 @@ class Provisioning:
         contact = part.loop.start("contact", self._course.announce())
         tasks.append(contact)
         medium = await self._read_medium()
+        part.fleet.prepared.begin(PLANNER)
         self.standing.tell("waits for the host")
         await contact
+        certificates = await _certificates(part, medium.ovf)
         self.standing.tell("plans")
-        plan = await self._fulfilment.plan(medium)
+        plan = await self._fulfilment.plan(medium, certificates)
         if host_keys.done:
             host_keys.result()  # keys that can't be made are a reason to change nothing
         # Once more: cloud-init may have been switched on since the start, by a generator or by hand.
         _refuse_two(self._choose())
-        await self._fulfilment.carry_out(plan, medium, self.standing.tell)
+        await self._fulfilment.carry_out(plan, medium, self.standing.tell, KIND)
         self.standing.tell("waits for the keys")
         await host_keys
         await self._host_keys.install()
@@ -208,6 +218,7 @@ class Provisioning:
 
     async def _read_medium(self) -> Medium:
         self.standing.tell("looks for the medium")
+        self.has_read_secrets = True
         medium = await self._.finder.find(self._.config[options.PROVISIONING_MEDIA_TIMEOUT], self.standing.tell)
         ovf = medium.ovf
         if ovf.password is not None:
@@ -216,6 +227,17 @@ class Provisioning:
         for warning in ovf.warnings:
             self._.say("warning", "provisioning", f"ovf-env.xml: {warning}")
         return medium
+
+
+async def _certificates(part: Parts, ovf: Ovf) -> "OvfCertificates | None":
+    """Those that the document names keys by: for them alone the transport key is made before Ready."""
+    wanted = wanted_certificates(ovf)
+    if not wanted:
+        return None
+    store = import_module("supervisor.certificates").Certificates(part)
+    fetched: OvfCertificates = import_module("supervisor.ovf_certificates").OvfCertificates(part, store)
+    await fetched.fetch(wanted, part.standing.tell)
+    return fetched
 
 
 def _refuse_two(choice: Choice) -> None:

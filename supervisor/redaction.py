@@ -7,6 +7,7 @@ It knows the forms that secrets have (SAS, passwords, keys, hashes), and the tex
 import re
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 REMOVED = "[redacted]"
 # A registered text shorter than this is taken out only where it stands alone, or each "a" of the log would go.
@@ -69,6 +70,18 @@ class Redactor:
         # The longest first: of two that begin alike, the shorter would leave the other's end standing.
         texts = sorted(self._registered, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(_literal, texts))) if texts else None
+
+
+def cleaned(data: Any, clean: Callable[[str], str]) -> Any:
+    """Plain data (what JSON has) with every text in it cleaned by `clean`; names of members stay."""
+    match data:
+        case str():
+            return clean(data)
+        case dict():
+            return {name: cleaned(each, clean) for name, each in data.items()}
+        case list() | tuple():
+            return [cleaned(each, clean) for each in data]
+    return data
 
 
 def _clean_query(query: re.Match[str]) -> str:

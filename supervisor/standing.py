@@ -36,7 +36,7 @@ class Standing:
     ) -> None:
         """`on_over` is called once, when provisioning is over for the first time; `clean` takes out secrets."""
         self.outcome: Outcome = "not-begun"
-        self.text = "not begun"
+        self.text = "this start has not looked at it yet"
         self.error = ""
         self.agent = OURSELVES
         self.since = clock.wall()

@@ -14,6 +14,7 @@ from ipc.messages import (
     CommitCustomData,
     CommitFailed,
     CommitHostName,
+    CommitKeyPair,
     CommitKeys,
     CommitPassword,
     CommitRootLock,
@@ -22,6 +23,7 @@ from ipc.messages import (
     Committed,
     Message,
 )
+from supervisor.audit_log_entry import Audit, Entry, summary, unrecorded
 from supervisor.fleet import Fleet
 from supervisor.journal import Journal
 from supervisor.records import StepDone, StepIntended
@@ -34,6 +36,7 @@ ASKED_BY: Mapping[type[Message], str] = {
     CommitSudo: "UserName, OS.SudoersDir",
     CommitSshd: "DisableSshPasswordAuthentication, OS.SshClientAliveInterval, OS.SshDir",
     CommitKeys: "PublicKey/Path",
+    CommitKeyPair: "KeyPair/Path",
     CommitCustomData: "CustomData, Provisioning.ExecuteCustomData",
     CommitRootLock: "Provisioning.DeleteRootPassword, OS.PasswordPath",
 }
@@ -50,9 +53,15 @@ class Steps:
     `changed`: whether any of them, now or on an earlier start, changed what is in force on this machine."""
 
     def __init__(
-        self, fleet: Fleet, journal: Journal, say: Callable[[str, str, str], None], tell: Callable[[str], None]
+        self,
+        fleet: Fleet,
+        journal: Journal,
+        say: Callable[[str, str, str], None],
+        tell: Callable[[str], None],
+        audit: Audit = unrecorded,
     ) -> None:
         """`say` is for the log; `tell` gets the name of the step that is being taken, for `ps`."""
+        self.audit = audit
         self.taken: list[tuple[Message, tuple[str, ...]]] = []
         self._fleet = fleet
         self._journal = journal
@@ -87,11 +96,18 @@ class Steps:
             return None
         self._tell(step)
         self._journal.append(StepIntended(step, digest))
+        name = type(order).__name__
+        self.audit(Entry("commit", kind=kind, request=name, decision="intended", detail=summary(order)))
         received = await self._fleet.do(
             kind, order, descriptors, final=(Committed,), at_work=at_work, deadline_s=deadline_s
         )
-        committed = self._committed(step, order, received[-1][0])
+        try:
+            committed = self._committed(step, order, received[-1][0])
+        except CommitError as error:
+            self.audit(Entry("commit", kind=kind, request=name, decision="failed", detail=str(error)))
+            raise
         self._journal.append(StepDone(step, digest))
+        self.audit(Entry("commit", kind=kind, request=name, decision="done", detail=_success(step, committed)))
         self.taken.append((order, tuple(change.path for change in committed.changes)))
         self._say("info", "provisioning", _success(step, committed))
         return committed

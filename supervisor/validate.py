@@ -10,13 +10,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from ipc.errors import CommitError
 from ipc.messages import (
     AccountFacts,
     CommitAccount,
     CommitHostName,
+    CommitKeyPair,
     CommitKeys,
     CommitPassword,
     CommitPaths,
@@ -28,13 +27,16 @@ from ipc.messages import (
     GrantSudo,
     LockRootPassword,
     Message,
-    Ovf,
+    PlaceKeyPair,
     PlaceKeys,
-    ProvisioningOptions,
     SetHostName,
     SetPassword,
     StoreCustomData,
 )
+from ipc.secret import Secret
+from supervisor.grounds import Grounds
+
+__all__ = ["Grounds", "commit_for", "is_hash", "plan_refusal", "refusal"]
 
 # The order of a plan, and of the commits: provisioning.md 3, step 6.
 ORDER: tuple[type[Message], ...] = (
@@ -44,11 +46,12 @@ ORDER: tuple[type[Message], ...] = (
     GrantSudo,
     ConfigureSshd,
     PlaceKeys,
+    PlaceKeyPair,
     StoreCustomData,
     LockRootPassword,
 )
-# No uids of a person: nobody by the kernel's and the distributions' count, and -1.
-NOBODIES = frozenset({65534, 65535, 0xFFFFFFFE, 0xFFFFFFFF})
+# Of these a plan may have several.
+FILES = (PlaceKeys, PlaceKeyPair)
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 NO_USERS = frozenset({"root", "ALL", "Defaults", "User_Alias", "Runas_Alias", "Host_Alias", "Cmnd_Alias", "Cmd_Alias"})
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -57,48 +60,6 @@ KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}( [^\x00-\x1f
 PATH = re.compile(r"[^/\x00-\x1f\x7f]+(/[^/\x00-\x1f\x7f]+)*")
 # Salt at most so long, hash exactly so long, in crypt(3)'s alphabet.
 HASHES: Mapping[str, tuple[int, int]] = {"1": (8, 22), "5": (16, 43), "6": (16, 86)}
-
-
-class Grounds(msgspec.Struct, frozen=True):
-    """What a plan is judged by. `custom_data_bytes` is the size of the custom data as it stood in the document."""
-
-    ovf: Ovf
-    options: ProvisioningOptions
-    account: AccountFacts
-    custom_data_bytes: int
-
-    @property
-    def has_password(self) -> bool:
-        return self.ovf.password is not None and self.ovf.password.reveal() != ""
-
-    @property
-    def is_system_account(self) -> bool:
-        """Whether the account is there and belongs to the system, not to a person."""
-        account = self.account
-        return account.exists and (account.uid < account.uid_min or account.uid in NOBODIES)
-
-    @property
-    def is_a_daemons(self) -> bool:
-        """A system account that nobody is meant to log in to. (CoreOS' `core` is one that people do log in to.)"""
-        return self.is_system_account and not self.account.for_a_person
-
-    @property
-    def home(self) -> str:
-        """The account's home: as it is, or below the configured folder of homes."""
-        return self.account.home if self.account.exists else f"{self.options.home_dir.rstrip('/')}/{self.ovf.user_name}"
-
-    @property
-    def keys(self) -> set[tuple[str, str]]:
-        """Every (path below the home, key) that the OVF asks for; ("", key) if the path is elsewhere."""
-        return {(self._below_home(key.path), key.value.strip(" \t\r\n")) for key in self.ovf.public_keys}
-
-    def _below_home(self, path: str) -> str:
-        home_dir = self.options.home_dir.rstrip("/")
-        absolute = posixpath.normpath(path.replace("$HOME", home_dir))
-        for base in (posixpath.normpath(self.home), posixpath.normpath(f"{home_dir}/{self.ovf.user_name}")):
-            if absolute.startswith(f"{base}/"):
-                return absolute.removeprefix(f"{base}/")
-        return ""
 
 
 def refusal(proposal: Message, grounds: Grounds) -> str | None:
@@ -123,15 +84,17 @@ def plan_refusal(proposals: Sequence[Message], grounds: Grounds) -> str | None:
     kinds = [type(proposal) for proposal in proposals]
     if not set(kinds) <= set(ORDER):
         return "the plan holds what is no proposal"
-    single = [kind for kind in kinds if kind is not PlaceKeys]
+    single = [kind for kind in kinds if kind not in FILES]
     missing = _expected(grounds) - set(kinds)
     placed = [(each.path, key) for each in proposals if isinstance(each, PlaceKeys) for key in each.keys]
+    pairs = [(each.path, each.thumbprint, each.public_key) for each in proposals if isinstance(each, PlaceKeyPair)]
     wrong = {
         "proposals are out of order": kinds != sorted(kinds, key=ORDER.index),
         f"the plan lacks {', '.join(sorted(kind.__name__ for kind in missing))}": bool(missing),
         "the plan proposes something twice": len(set(single)) != len(single),
         "the plan places a key twice": len(set(placed)) != len(placed),
-        "the plan does not place every key of the OVF": set(placed) != grounds.keys or bool(grounds.ovf.key_pairs),
+        "the plan does not place every key of the OVF": set(placed) != grounds.keys,
+        "the plan does not place every key pair of the OVF": sorted(pairs) != sorted(grounds.pairs),
     }
     return next((text for text, is_so in wrong.items() if is_so), None)
 
@@ -144,6 +107,16 @@ def commit_for(proposal: Message, paths: CommitPaths, account: AccountFacts) -> 
     return None if build is None else build(proposal, paths, account)
 
 
+def is_hash(password_hash: Secret, crypt_id: str, salt: str) -> bool:
+    """Whether it looks as crypt(3) makes one of the kind `crypt_id` with as much of `salt` as that takes."""
+    if crypt_id in HASHES:
+        longest, length = HASHES[crypt_id]
+        wanted = rf"\${crypt_id}\${salt[:longest]}\$[./A-Za-z0-9]{{{length}}}"
+    else:
+        wanted = rf"\$2a\$1[0-9]\${salt[:21]}[./A-Za-z0-9]{{32}}"
+    return re.fullmatch(wanted, password_hash.reveal()) is not None
+
+
 def _expected(grounds: Grounds) -> set[type[Message]]:
     conditions: dict[type[Message], bool] = {
         SetHostName: True,
@@ -152,6 +125,7 @@ def _expected(grounds: Grounds) -> set[type[Message]]:
         GrantSudo: True,
         ConfigureSshd: True,
         PlaceKeys: bool(grounds.ovf.public_keys),
+        PlaceKeyPair: bool(grounds.ovf.key_pairs),
         StoreCustomData: grounds.ovf.has_custom_data,
         LockRootPassword: grounds.options.delete_root_password,
     }
@@ -181,13 +155,11 @@ def _password(proposal: SetPassword, grounds: Grounds) -> str | None:
         return "the OVF has no password"
     if grounds.is_system_account and not options.allow_reset_sys_user:
         return "the account is a system account"
-    text = proposal.password_hash.reveal()
-    wanted = rf"\$2a\$1[0-9]\${options.password_salt[:21]}[./A-Za-z0-9]{{32}}"
+    salt = options.password_salt
     if options.password_crypt_id in HASHES:
-        longest, length = HASHES[options.password_crypt_id]
-        salt = options.password_salt[: min(options.password_salt_length, longest)]
-        wanted = rf"\${options.password_crypt_id}\${salt}\$[./A-Za-z0-9]{{{length}}}"
-    return None if re.fullmatch(wanted, text) else "not a hash of the configured kind and salt"
+        salt = salt[: options.password_salt_length]
+    is_right = is_hash(proposal.password_hash, options.password_crypt_id, salt)
+    return None if is_right else "not a hash of the configured kind and salt"
 
 
 def _sudo(proposal: GrantSudo, grounds: Grounds) -> str | None:
@@ -200,11 +172,26 @@ def _sshd(proposal: ConfigureSshd, grounds: Grounds) -> str | None:
     return None if given == wanted else "not the sshd settings that OVF and configuration ask for"
 
 
-def _keys(proposal: PlaceKeys, grounds: Grounds) -> str | None:
+def _place(proposal: PlaceKeys | PlaceKeyPair, grounds: Grounds) -> str | None:
     if proposal.home != grounds.home or not posixpath.normpath(proposal.home).strip("/."):
         return "not the account's home"
     if not PATH.fullmatch(proposal.path) or {".", ".."} & set(proposal.path.split("/")):
         return "not a path below the home"
+    return None
+
+
+def _key_pair(proposal: PlaceKeyPair, grounds: Grounds) -> str | None:
+    elsewhere = _place(proposal, grounds)
+    if elsewhere:
+        return elsewhere
+    is_wanted = (proposal.path, proposal.thumbprint, proposal.public_key) in grounds.pairs
+    return None if is_wanted and KEY.fullmatch(proposal.public_key) else "not a key pair that the OVF puts there"
+
+
+def _keys(proposal: PlaceKeys, grounds: Grounds) -> str | None:
+    elsewhere = _place(proposal, grounds)
+    if elsewhere:
+        return elsewhere
     wanted = grounds.keys
     if not all(KEY.fullmatch(key) and (proposal.path, key) in wanted for key in proposal.keys):
         return "not a key that the OVF puts there"
@@ -229,15 +216,25 @@ _JUDGES: Mapping[type[Message], Callable[[Any, Grounds], str | None]] = {
     GrantSudo: _sudo,
     ConfigureSshd: _sshd,
     PlaceKeys: _keys,
+    PlaceKeyPair: _key_pair,
     StoreCustomData: _custom_data,
     LockRootPassword: _root,
 }
 
 
-def _place_keys(proposal: PlaceKeys, paths: CommitPaths, account: AccountFacts) -> Message:
+def _place_keys(proposal: PlaceKeys, _: CommitPaths, account: AccountFacts) -> Message:
+    _check_account(proposal, account)
+    return CommitKeys(account.uid, account.gid, proposal.home, proposal.path, proposal.keys)
+
+
+def _place_key_pair(proposal: PlaceKeyPair, _: CommitPaths, account: AccountFacts) -> Message:
+    _check_account(proposal, account)
+    return CommitKeyPair(account.uid, account.gid, proposal.home, proposal.path, proposal.public_key)
+
+
+def _check_account(proposal: PlaceKeys | PlaceKeyPair, account: AccountFacts) -> None:
     if not account.exists or account.home != proposal.home or account.uid < 1 or account.gid < 1:
         raise CommitError(f"account {proposal.user_name} is not there as it was planned for")
-    return CommitKeys(account.uid, account.gid, proposal.home, proposal.path, proposal.keys)
 
 
 _REQUESTS: Mapping[type[Message], Callable[[Any, CommitPaths, AccountFacts], Message]] = {
@@ -247,5 +244,6 @@ _REQUESTS: Mapping[type[Message], Callable[[Any, CommitPaths, AccountFacts], Mes
     GrantSudo: lambda each, paths, _: CommitSudo(each.user_name, each.without_password, paths),
     ConfigureSshd: lambda each, paths, _: CommitSshd(each.password_authentication, each.client_alive_interval_s, paths),
     PlaceKeys: _place_keys,
+    PlaceKeyPair: _place_key_pair,
     LockRootPassword: lambda _, paths, __: CommitRootLock(paths),
 }

@@ -36,7 +36,11 @@ RUNNING_VERSION = Verb(2, "version", "read", False)
 STOP_WORKER = Verb(3, "stop-worker", "control", True)
 RESTART = Verb(4, "restart", "control", True)
 STATUS = Verb(5, "status", "read", False)
-VERBS = (PS, RUNNING_VERSION, STOP_WORKER, RESTART, STATUS)
+RENEW_RULE = Verb(6, "renew-rule", "control", False)
+GOAL_STATE = Verb(7, "goal-state", "read", False)
+CERTIFICATES = Verb(8, "certificates", "read", False)
+EXTENSIONS = Verb(9, "extensions", "read", False)
+VERBS = (PS, RUNNING_VERSION, STOP_WORKER, RESTART, STATUS, RENEW_RULE, GOAL_STATE, CERTIFICATES, EXTENSIONS)
 
 
 class Answer(msgspec.Struct, frozen=True):

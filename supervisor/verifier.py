@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the comparison of a live worker with its policy, from the kernel's own view of every thread of it.
 
-Runs as the one-shot verifier, which holds CAP_SYS_PTRACE and nothing else. It only reads, and shares no code with
-the jail that it checks.
+Runs as the verifier of a few workers that are begun together, which holds CAP_SYS_PTRACE and nothing else. It only
+reads, and shares no code with the jail that it checks.
 """
 
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
+import msgspec
+
 from ipc.channel import Channel
+from ipc.descriptors import close_all
 from ipc.errors import ChannelClosed
 from ipc.messages import Verification, VerifyWorker, WorkerReady
 from ipc.provided import Main, Provided
@@ -35,40 +39,74 @@ def prepare(provided: Provided) -> Main:
 
 
 def main(profiles: Mapping[str, Profile], channel: Channel, lock: Callable[[], None]) -> None:
-    """Answer one `VerifyWorker`."""
+    """Answer one `VerifyWorker` after the other, until nobody asks."""
     lock()
     channel.send(WorkerReady())
-    try:
-        request, descriptors = channel.receive()
-    except ChannelClosed:
-        return
-    if not isinstance(request, VerifyWorker) or len(descriptors) != 1:
-        raise SystemExit(1)
-    channel.send(verify(request, profiles[request.kind], descriptors[0]))
-    channel.close()
+    with suppress(ChannelClosed):
+        while True:
+            request, descriptors = channel.receive()
+            if not isinstance(request, VerifyWorker) or len(descriptors) != 1:
+                raise SystemExit(1)
+            verdict = verify(request, profiles, descriptors[0])
+            close_all(descriptors)
+            channel.send(verdict)
 
 
-def verify(request: VerifyWorker, profile: Profile, pidfd: int) -> Verification:
-    """Everything that differs between process `request.pid` and `profile`; `pidfd` proves that it is still that one."""
-    folder = f"/proc/{request.pid}"
+def verify(request: VerifyWorker, profiles: Mapping[str, Profile], pidfd: int) -> Verification:
+    """Everything that differs between process `request.pid` and its policy, and between its companion and that one's.
+
+    `pidfd` proves that the first is still that one; the spawner ends it when its companion ends."""
+    profile = profiles[request.kind]
+    found, threads = _compare(Subject(request.pid, request.uid, profile, request.missing))
+    if profile.programs or request.companion:
+        companion = profiles.get(profile.programs)
+        if companion is None or not request.companion:
+            found.append(f"its companion, {profile.programs or 'which policy does not name'}, is process 0 or none")
+        else:
+            more, others = _compare(
+                Subject(request.companion, _uid_beside(request, profile, companion), companion, request.missing)
+            )
+            found += [text if text == GONE else f"{companion.kind}: {text}" for text in more]
+            threads += others
+    if f"Pid:\t{request.pid}\n" not in read(f"/proc/self/fdinfo/{pidfd}"):
+        found.append(GONE)
+    return Verification(tuple(text[:1000] for text in found[:MAX_MISMATCHES]), threads)
+
+
+def _uid_beside(request: VerifyWorker, profile: Profile, companion: Profile) -> int:
+    """The uid of the worker's companion: root's, or of the same instance as the worker's own."""
+    return companion.identity.uid and companion.identity.uid + request.uid - profile.identity.uid
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """One process that is looked at, and what it has to be. `missing` are the mechanisms that this machine lacks."""
+
+    pid: int
+    uid: int
+    profile: Profile
+    missing: tuple[str, ...]
+
+
+def _compare(subject: Subject) -> tuple[list[str], int]:
+    """What is wrong with it, and how many threads it has."""
+    folder = f"/proc/{subject.pid}"
     found: list[str] = []
     threads: list[str] = []
     try:
         threads = os.listdir(f"{folder}/task")
         for thread in threads:
-            found += [f"thread {thread}: {text}" for text in _thread(f"{folder}/task/{thread}", request, profile)]
-        found += _process(folder, request, profile)
+            found += [f"thread {thread}: {text}" for text in _thread(f"{folder}/task/{thread}", subject)]
+        found += _process(folder, subject)
     except (FileNotFoundError, ProcessLookupError):
         found.append(GONE)
-    if f"Pid:\t{request.pid}\n" not in read(f"/proc/self/fdinfo/{pidfd}"):
-        found.append(GONE)
-    return Verification(tuple(text[:1000] for text in found[:MAX_MISMATCHES]), len(threads))
+    return found, len(threads)
 
 
-def _thread(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
+def _thread(folder: str, subject: Subject) -> list[str]:
     """Credentials, capabilities, filters and namespaces of one thread."""
-    found = credential_mismatches(status_fields(read(f"{folder}/status")), request.uid, profile, due_filters())
-    wanted = set(profile.namespaces.new) - {"user" for name in request.missing if name == "user-namespace"}
+    profile = subject.profile
+    found = credential_mismatches(status_fields(read(f"{folder}/status")), subject.uid, profile, due_filters())
+    wanted = set(profile.namespaces.new) - {"user" for name in subject.missing if name == "user-namespace"}
     for name, file in NAMESPACE_FILES.items():
         own = os.readlink(f"{folder}/ns/{file}") != os.readlink(f"/proc/{os.getppid()}/ns/{file}")
         if own != (name in wanted):
@@ -76,13 +114,14 @@ def _thread(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
     return found
 
 
-def _process(folder: str, request: VerifyWorker, profile: Profile) -> list[str]:
+def _process(folder: str, subject: Subject) -> list[str]:
     """Dumpable, resource limits, cgroups, root and mounts of the process."""
+    profile = subject.profile
     found = []
-    if request.uid and os.stat(f"{folder}/status").st_uid != 0:
+    if subject.uid and os.stat(f"{folder}/status").st_uid != 0:
         found.append("dumpable: another process of the same uid could read its memory")
     found += _limits(read(f"{folder}/limits"), profile)
-    found += _cgroups(read(f"{folder}/cgroup"), profile.kind, request.missing)
+    found += _cgroups(read(f"{folder}/cgroup"), profile.kind, subject.missing)
     if profile.view == "own":
         found += _view(folder, profile)
     elif "mount" in profile.namespaces.new:

@@ -5,6 +5,7 @@ Runs in the supervisor. A message reaches the inbox only if the dispatch table p
 """
 
 import os
+import select
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 from ipc.channel import Channel, PacketChannel, Received
 from ipc.descriptors import close_all
-from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
+from ipc.errors import AgentError, ChannelClosed, ProtocolViolation, UnpermittedMessage
 from policy.profile import Profile
-from supervisor.dispatch import Table
-from supervisor.exits import exit_text
+from supervisor.audit_log_entry import Audit, Entry, summary, unrecorded
+from supervisor.dispatch import MOST_MESSAGES, Table
+from supervisor.exits import EXIT_PROTOCOL, exit_text
 from supervisor.loop import Loop, Promise, TimedOut, Watched
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ LAST_WORDS_S = 1.0
 LOG_BYTES_A_WORKER = 64 * 1024
 # Every line costs the log more than its own bytes; a worker of one-byte lines must not cost more than others.
 COST_OF_A_LINE = 128
+# In the audit log these are a worker's start, its being found right, and what came of a handler's request.
+TOLD_OTHERWISE = frozenset({"WorkerReady", "Verification", "ForwardRequest", "ForwardRefused"})
+BETWEEN = "came between two jobs"
 
 WorkerState = Literal["starting", "ready", "working", "exited"]
 
@@ -47,12 +52,24 @@ class WorkerHung(AgentError):
 class WorkerViolation(AgentError):
     """The worker broke the channel's rules or its confinement is not what policy says; it was killed."""
 
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.name = name
+        self.text = text
+
 
 class Worker:
     """One instance, from the order to start it until its exit is known and its inbox read."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what one worker is, each given once, in one place
-        self, loop: Loop, table: Table, profile: Profile, instance: int, serial: int, channel: Channel
+        self,
+        loop: Loop,
+        table: Table,
+        profile: Profile,
+        instance: int,
+        serial: int,
+        channel: Channel,
+        audit: Audit = unrecorded,
     ) -> None:
         self.profile = profile
         self.kind = profile.kind
@@ -62,14 +79,20 @@ class Worker:
         self.channel = channel
         self.pid = 0
         self.pidfd = -1
+        self.companion = 0
         self.missing = 0
         self.deadline_s = profile.lifetime.deadline_s
+        # How many it has been given.
+        self.jobs = 0
         self.state: WorkerState = "starting"
         self.since = loop.clock.monotonic()
         self.started: Promise[Event] = Promise()
         self.exited: Promise[Event] = Promise()
         self._loop = loop
         self._table = table
+        self._audit = audit
+        # How many of its messages may wait to be read; more are a flood, and end it.
+        self.may_wait = MOST_MESSAGES
         self._sent: list[str] = []
         self._inbox: deque[Received] = deque()
         self._violation: ProtocolViolation | None = None
@@ -83,17 +106,44 @@ class Worker:
     def name(self) -> str:
         return f"{self.kind}.{self.instance}"
 
+    @property
+    def violation(self) -> str:
+        """What it broke; empty as long as it keeps the rules."""
+        return str(self._violation or "")
+
     def enter(self, state: WorkerState) -> None:
         """Note what it does now, for `ps`."""
         self.state = state
         self.since = self._loop.clock.monotonic()
+
+    def take_on(self, deadline_s: float) -> None:
+        """A job, of which it has `deadline_s`, or what policy gives it: what it has said so far, but for its being
+        ready, was of another one."""
+        self.jobs += 1
+        self.deadline_s = min(self.profile.lifetime.deadline_s, deadline_s)
+        del self._sent[1:]
+        self.enter("working")
+
+    def rest(self) -> None:
+        """Between two jobs: whatever it says then condemns it, for it could pass for an answer of the next one."""
+        self.enter("ready")
+        if self._inbox:
+            self.condemn(UnpermittedMessage(f"{type(self._inbox[0][0]).__name__} {BETWEEN}"))
+
+    def is_silent(self) -> bool:
+        """Whether it has broken no rule since, up to this moment."""
+        poller = select.poll()
+        poller.register(self.channel.source, select.POLLIN)
+        if self._violation is None and poller.poll(0):
+            self._fetch()
+        return self._violation is None
 
     async def receive(self, timeout_s: float) -> Received:
         """Its next message. WorkerDied, WorkerViolation, or loop.TimedOut after `timeout_s`."""
         deadline = self._loop.clock.monotonic() + timeout_s
         while not self._inbox:
             if self._violation is not None:
-                raise WorkerViolation(f"{self.name}: {self._violation}")
+                raise WorkerViolation(self.name, str(self._violation))
             if self.exited.done and not self._may_still_speak():
                 raise self._end()
             await self._wait(deadline - self._loop.clock.monotonic())
@@ -122,10 +172,12 @@ class Worker:
             raise
 
     def _end(self) -> AgentError:
-        """How it ended. One that made a forbidden call is not tried again: the next one would get the same bytes."""
+        """How it ended. One that made a forbidden call, or asked its companion for what it may not have, is not tried
+        again: the next one would get the same bytes."""
         status = self.exited.result().status
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS:
-            return WorkerViolation(f"{self.name} {exit_text(status)}")
+        by_filter = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS
+        if by_filter or (os.WIFEXITED(status) and os.WEXITSTATUS(status) == EXIT_PROTOCOL):
+            return WorkerViolation(self.name, exit_text(status))
         return WorkerDied(self.name, exit_text(status))
 
     def _listen_on(self) -> None:
@@ -154,12 +206,20 @@ class Worker:
             self.condemn(violation)
             return
         try:
+            if self.jobs and self.state == "ready":
+                raise UnpermittedMessage(f"{type(message).__name__} {BETWEEN}")
+            if len(self._inbox) >= self.may_wait:
+                raise UnpermittedMessage(f"{type(message).__name__} came before others were answered")
             self._table.check(self.kind, message, self._sent, len(descriptors))
         except ProtocolViolation as violation:
             close_all(descriptors)
             self.condemn(violation)
             return
-        self._sent.append(type(message).__name__)
+        name = type(message).__name__
+        self._sent.append(name)
+        if name not in TOLD_OTHERWISE:
+            asked = Entry("request", self.name, self.kind, self.pid, self.uid, name, "permitted", summary(message))
+            self._audit(asked)
         self._inbox.append((message, descriptors))
         self._wake()
 

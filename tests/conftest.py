@@ -2,11 +2,18 @@
 """Leaves out, aloud, what needs root when the tests are run without it."""
 
 import os
+import signal
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 REASON = "needs root"
+# About half of the time that machines take.
+OTHERS = ("tests/flow/", "tests/least/", "tests/oracle/", "tests/unit/")
 
 # Without its database of examples: whoever may not write here can run the tests, too.
 settings.register_profile("stateless", database=None)
@@ -21,7 +28,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=REASON))
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Lanes(config, log)
+
+
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """With two processes: one boots machines; the other runs what needs no machine, and then boots the other half."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _lane(nodeid.partition("::")[0])
+
+
+@cache
+def _lane(path: str) -> str:
+    if "pytest.mark.root" not in Path(path).read_text():
+        return "plain"
+    return "others" if path.startswith(OTHERS) else "machines"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     left_out = [report for report in terminalreporter.getreports("skipped") if REASON in str(report.longrepr)]
     if left_out:
         terminalreporter.write_line(f"{len(left_out)} tests were left out: they need root (sudo make test)")
+
+
+def pytest_runtest_teardown() -> None:
+    # A command that a test ran in this process lets a broken pipe end it; no later test is to be ended by that.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns a one-shot worker's life after confinement: lock, say ready, take one request, answer, return.
+"""Owns a one-shot worker's life after confinement: lock, say ready, take a request, answer, return.
 
 Runs in every worker. Together with the supervisor's loop it is one of the two places that may catch every exception;
 what it catches ends the process, with the stack on stderr and never in a message.
@@ -22,20 +22,18 @@ Handler = Callable[..., Iterable[Answer]]
 Handlers = Mapping[type[Message], Handler]
 
 
-def serve_once(channel: Channel, lock: Callable[[], None], handlers: Handlers) -> None:
-    """Serve one request on `channel`. `lock` loads the final system-call filter and comes before the first request.
+def serve_once(channel: Channel, lock: Callable[[], None], handlers: Handlers, *, again: bool = False) -> None:
+    """Serve one request on `channel`; with `again` then others, of the same errand, as long as there are any. `lock`
+    loads the final system-call filter and comes before the first request.
 
     `handlers` maps a request's type to a callable of (request, its descriptors, which it owns) that yields answers.
     InputError becomes InputRefused and CommitError becomes CommitFailed; anything else ends the process with 70."""
     try:
         lock()
         channel.send(WorkerReady())
-        request, descriptors = channel.receive()
-        handler = handlers.get(type(request))
-        if handler is None:
-            close_all(descriptors)
-            raise UnpermittedMessage(f"{type(request).__name__} is no request of this worker")
-        _answer(channel, handler, request, descriptors)
+        _serve(channel, handlers)
+        while again:
+            _serve(channel, handlers)
     except ChannelClosed:
         return
     except Exception:
@@ -44,6 +42,15 @@ def serve_once(channel: Channel, lock: Callable[[], None], handlers: Handlers) -
         raise SystemExit(EXIT_BUG) from None
     finally:
         channel.close()
+
+
+def _serve(channel: Channel, handlers: Handlers) -> None:
+    request, descriptors = channel.receive()
+    handler = handlers.get(type(request))
+    if handler is None:
+        close_all(descriptors)
+        raise UnpermittedMessage(f"{type(request).__name__} is no request of this worker")
+    _answer(channel, handler, request, descriptors)
 
 
 def _answer(channel: Channel, handler: Handler, request: Message, descriptors: tuple[int, ...]) -> None:

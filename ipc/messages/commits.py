@@ -24,7 +24,7 @@ class MakeHostKeys(Message, frozen=True):
     `fresh`: whatever is in that folder came with the image, and goes. Else a complete folder is our own of a run that
     was cut short, and stays."""
 
-    key_type: Annotated[str, msgspec.Meta(pattern="^(rsa|dsa|ecdsa|ed25519|auto)$")]
+    key_type: Annotated[str, msgspec.Meta(pattern=r"^(rsa|dsa|ecdsa|ed25519|auto)\Z")]
     staging: Short
     fresh: bool
 
@@ -45,9 +45,9 @@ class ReadHostKeys(Message, frozen=True):
 class HostKey(Message, frozen=True):
     """The public half of an SSH host key. `sha256` is the fingerprint in base64, `public` the line of its .pub file."""
 
-    algorithm: Annotated[str, msgspec.Meta(pattern="^(rsa|dsa|ecdsa|ed25519)$")]
+    algorithm: Annotated[str, msgspec.Meta(pattern=r"^(rsa|dsa|ecdsa|ed25519)\Z")]
     bits: Annotated[int, msgspec.Meta(ge=1)]
-    sha256: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9+/]{43}$")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{43}\Z")]
     public: Annotated[str, msgspec.Meta(max_length=4096)]
 
 
@@ -118,6 +118,17 @@ class CommitKeys(Message, frozen=True):
     ]
 
 
+class CommitKeyPair(Message, frozen=True):
+    """To the home committer, as CommitKeys: `public_key` goes to `path`.pub, and to `path` what the one descriptor
+    holds, a sealed memfd: the private key in PEM."""
+
+    uid: Annotated[int, msgspec.Meta(ge=1)]
+    gid: Annotated[int, msgspec.Meta(ge=1)]
+    home: Short
+    path: Short
+    public_key: Annotated[str, msgspec.Meta(max_length=16384)]
+
+
 class CommitLabels(Message, frozen=True):
     """To the labels committer: the labels that the system's own policy has for these paths (SELinux).
 
@@ -153,12 +164,21 @@ class ClearFormerVm(Message, frozen=True):
     vm: Name
 
 
+class Aside(Message, frozen=True):
+    """What is left of the handler's folder `folder` beside it, out of sight, because some of it can't go: `why`."""
+
+    folder: Short
+    why: Annotated[str, msgspec.Meta(max_length=512)]
+
+
 class Committed(Message, frozen=True):
-    """Committer to supervisor: done and compared. `fact` is one line for the log; `host_keys` by theirs."""
+    """Committer to supervisor: done and compared. `fact` is one line for the log; `host_keys` by theirs, `aside`
+    by that of handlers' folders: all that stays, as far as there is room."""
 
     changes: Annotated[tuple[FileChange, ...], msgspec.Meta(max_length=64)]
     fact: Short = ""
     host_keys: Annotated[tuple[HostKey, ...], msgspec.Meta(max_length=8)] = ()
+    aside: Annotated[tuple[Aside, ...], msgspec.Meta(max_length=16)] = ()
 
 
 class CommitFailed(Message, frozen=True):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns what goes to a parser and what comes back: descriptors in, one typed document out."""
+"""Owns what the parser is asked, with one sealed memfd each, and its answers about the documents of provisioning.
+
+All other answers have modules of their own, which the parser loads with the reader that makes them.
+"""
 
 from typing import Annotated
 
 import msgspec
 
-from ipc.messages.base import Message, Short
+from ipc.messages.base import HandlerVersion, Message, Short
 from ipc.secret import Secret
 
 
@@ -14,20 +17,94 @@ class ParseMedium(Message, frozen=True):
 
     `reader` is "udf" (own reader) or "iso" (ISO9660, Joliet, Rock Ridge). `size_bytes` is the device's size."""
 
-    reader: Annotated[str, msgspec.Meta(pattern="^(udf|iso)$")]
+    reader: Annotated[str, msgspec.Meta(pattern=r"^(udf|iso)\Z")]
     size_bytes: int
 
 
 class ParseOvf(Message, frozen=True):
-    """Parse an ovf-env.xml that cloud-init left on disk. One descriptor: a sealed memfd."""
+    """Parse an ovf-env.xml that cloud-init left on disk."""
 
 
 class ParseGoalState(Message, frozen=True):
-    """Parse a GoalState document. One descriptor: a sealed memfd."""
+    """Parse a GoalState document."""
 
 
 class ParseVersions(Message, frozen=True):
-    """Parse a Versions document. One descriptor: a sealed memfd."""
+    """Parse a Versions document."""
+
+
+class ParseKeyStatus(Message, frozen=True):
+    """Parse the status of the host's secure channel. The answer is KeyStatus."""
+
+
+class ParseChannelKey(Message, frozen=True):
+    """Parse that channel's key. The answer is ChannelKey."""
+
+
+class ParseExtensionsConfig(Message, frozen=True):
+    """An ExtensionsConfig (wire-protocol.md 6). The answer is ExtensionsGoalState with one descriptor."""
+
+
+class ParseVmSettings(Message, frozen=True):
+    """A vmSettings document (hostga-plugin.md 5.5). The answer is VmSettings with one descriptor."""
+
+
+class ParseCertificateFile(Message, frozen=True):
+    """A Certificates reply (wire-protocol.md 5.2). The answer is CertificateFile with one descriptor."""
+
+
+class ParseHostingEnvironment(Message, frozen=True):
+    """A HostingEnvironmentConfig (wire-protocol.md 4.2). The answer is HostingEnvironment."""
+
+
+class ParseRemoteAccess(Message, frozen=True):
+    """A RemoteAccess document (wire-protocol.md 8). The answer is RemoteAccess."""
+
+
+class ParseArtifactsProfile(Message, frozen=True):
+    """An InVMArtifactsProfile (wire-protocol.md 7). The answer is ArtifactsProfile."""
+
+
+class ParseInstanceMetadata(Message, frozen=True):
+    """The reply of the instance metadata service (wire-protocol.md 14). The answer is InstanceMetadata."""
+
+
+class ParsePluginVersions(Message, frozen=True):
+    """The HostGAPlugin's /versions (hostga-plugin.md 2). The answer is PluginVersions."""
+
+
+class ParseEventFile(Message, frozen=True):
+    """A file of events that an extension has left (extensions.md, telemetry). The answer is ExtensionEvents.
+
+    `first` is where to go on, by number, in a file of which an answer has told a part."""
+
+    first: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class ParseEventRecord(Message, frozen=True):
+    """One event in the form that old extensions leave (wire-protocol.md 11). The answer is EventRecord."""
+
+
+class ParsePackageManifest(Message, frozen=True):
+    """A handler's manifest in storage (extensions.md 6). The answer is PackageChoice for the wanted `version`."""
+
+    version: HandlerVersion
+
+
+class ParseHandlerManifest(Message, frozen=True):
+    """A HandlerManifest.json (extensions.md 5). The answer is HandlerManifest."""
+
+
+class ParseStatusFile(Message, frozen=True):
+    """A status file of an extension (extensions.md 9). The answer is ExtensionStatus."""
+
+
+class ParseHeartbeat(Message, frozen=True):
+    """A handler's heartbeat file (extensions.md 9). The answer is Heartbeat."""
+
+
+class ParseExtensionPolicy(Message, frozen=True):
+    """waagent's policy file (extensions.md 4.1). The answer is ExtensionPolicyFile."""
 
 
 class PublicKey(Message, frozen=True):

@@ -29,9 +29,9 @@ class ProvisioningOptions(Message, frozen=True):
     `password_salt` is as long as any salt may be, drawn once for a provisioning: planned again after a restart, the
     hash is the same, and the password isn't set a second time."""
 
-    password_crypt_id: Annotated[str, msgspec.Meta(pattern="^(1|2a|5|6)$")]
+    password_crypt_id: Annotated[str, msgspec.Meta(pattern=r"^(1|2a|5|6)\Z")]
     password_salt_length: Annotated[int, msgspec.Meta(ge=1, le=64)]
-    password_salt: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]{64}$")]
+    password_salt: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]{64}\Z")]
     allow_reset_sys_user: bool
     delete_root_password: bool
     decode_custom_data: bool
@@ -39,12 +39,24 @@ class ProvisioningOptions(Message, frozen=True):
     ssh_client_alive_interval: Annotated[int, msgspec.Meta(ge=0, le=86400)]
 
 
+class CertificateKey(Message, frozen=True):
+    """Of a certificate that the host has sent: its public key as OpenSSH writes one, without a comment. A private key
+    never comes here: `has_private_key` tells whether the supervisor has it."""
+
+    thumbprint: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{40}\Z")]
+    public_key: Annotated[str, msgspec.Meta(max_length=16384)]
+    has_private_key: bool
+
+
 class PlanProvisioning(Message, frozen=True):
-    """Supervisor to the provisioning worker: propose what this OVF asks for. One descriptor: the custom data."""
+    """Supervisor to the provisioning worker: propose what this OVF asks for. One descriptor: the custom data.
+
+    `certificates` are those that the OVF names keys by."""
 
     ovf: Ovf
     options: ProvisioningOptions
     account: AccountFacts
+    certificates: Annotated[tuple[CertificateKey, ...], msgspec.Meta(max_length=64)] = ()
 
 
 class SetHostName(Message, frozen=True):
@@ -92,6 +104,17 @@ class PlaceKeys(Message, frozen=True):
     ]
 
 
+class PlaceKeyPair(Message, frozen=True):
+    """Proposal: the key pair of a certificate, the private half to `path` below `home`, the public one beside it. The
+    worker has never seen the private half; the supervisor adds it."""
+
+    user_name: Name
+    home: Short
+    path: Short
+    thumbprint: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-F]{40}\Z")]
+    public_key: Annotated[str, msgspec.Meta(max_length=16384)]
+
+
 class StoreCustomData(Message, frozen=True):
     """Proposal: the custom data, decoded if so configured. One descriptor: a sealed memfd."""
 
@@ -106,3 +129,18 @@ class PlanComplete(Message, frozen=True):
     """Worker to supervisor: all proposals were sent; their number, so that none can be lost unseen."""
 
     proposals: int
+
+
+class HashPassword(Message, frozen=True):
+    """Supervisor to the provisioning worker: hash the password of a JIT account. One descriptor: its text in UTF-8.
+
+    `password_salt` is as long as it is to be."""
+
+    password_crypt_id: Annotated[str, msgspec.Meta(pattern=r"^(1|2a|5|6)\Z")]
+    password_salt: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]{1,64}\Z")]
+
+
+class PasswordHashed(Message, frozen=True):
+    """Worker to supervisor: the hash as crypt(3) makes it; the clear text goes no further."""
+
+    password_hash: Secret

@@ -13,12 +13,14 @@ class VerifyWorker(Message, frozen=True):
     """To the verifier: compare the kernel's view of process `pid`, all its threads, with the policy of `kind`.
 
     One descriptor: the worker's pidfd, so that the answer can't be about a successor of that pid. `missing` are the
-    mechanisms that the spawner said this machine lacks."""
+    mechanisms that the spawner said this machine lacks. `companion` is the process that runs programs for it, 0 for
+    none: compared in the same way with the policy of its kind, which that of `kind` names."""
 
     kind: Name
     pid: int
     uid: int
     missing: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)]
+    companion: int = 0
 
 
 class Verification(Message, frozen=True):

@@ -3,6 +3,7 @@
 
 import argparse
 import socket
+import time
 
 import msgspec
 
@@ -10,6 +11,8 @@ from supervisor.layout import Layout
 from supervisor.verbs import MAX_ANSWER_BYTES, Answer, Verb, pack
 
 PATIENCE_S = 5.0
+# A socket on which nobody listens, or who hung up, may be an agent's whose supervisor is just being started again.
+AGAIN_S, BETWEEN_S = 1.0, 0.02
 # No socket, or one that a killed agent left behind.
 NOT_RUNNING = (FileNotFoundError, ConnectionRefusedError)
 
@@ -29,13 +32,7 @@ def ask(path: str, verb: Verb, argument: str = "") -> Answer:
 
     FileNotFoundError or ConnectionRefusedError: it does not run. PermissionError: it, or the socket's mode, says no.
     Another OSError or ValueError: no usable answer came."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
-        connection.settimeout(PATIENCE_S)
-        connection.connect(path)
-        connection.send(pack(verb, argument), socket.MSG_NOSIGNAL)
-        packet = connection.recv(MAX_ANSWER_BYTES + 1)
-    if not packet:
-        raise ConnectionError("it closed the connection without an answer")
+    packet = _patiently(path, pack(verb, argument), AGAIN_S if verb.right == "read" else 0)
     # DecodeError is a ValueError.
     answer = msgspec.json.decode(packet, type=Answer)
     if answer.status == "refused":
@@ -43,6 +40,28 @@ def ask(path: str, verb: Verb, argument: str = "") -> Answer:
     if answer.status != "ok":
         raise ValueError(answer.text)
     return answer
+
+
+def _patiently(path: str, record: bytes, patience_s: float) -> bytes:
+    ends = time.monotonic() + patience_s
+    while True:
+        try:
+            return _exchange(path, record)
+        except ConnectionError:
+            if time.monotonic() >= ends:
+                raise
+        time.sleep(BETWEEN_S)
+
+
+def _exchange(path: str, record: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
+        connection.settimeout(PATIENCE_S)
+        connection.connect(path)
+        connection.send(record, socket.MSG_NOSIGNAL)
+        packet = connection.recv(MAX_ANSWER_BYTES + 1)
+    if not packet:
+        raise ConnectionError("it closed the connection without an answer")
+    return packet
 
 
 def why_silent(error: OSError | ValueError) -> str:

@@ -6,7 +6,26 @@ import argparse
 
 def configure(parser: argparse.ArgumentParser, top: argparse.ArgumentParser) -> None:
     """Arguments of the command; `top` is the parser of the whole command line."""
-    parser.add_argument("about", nargs="?", metavar="COMMAND", choices=("run", "ps", "status", "version", "help"))
+    parser.add_argument(
+        "about",
+        nargs="?",
+        metavar="COMMAND",
+        choices=(
+            "run",
+            "ps",
+            "status",
+            "goal-state",
+            "extensions",
+            "certificates",
+            "audit",
+            "log",
+            "policy",
+            "firewall",
+            "prove",
+            "version",
+            "help",
+        ),
+    )
     parser.set_defaults(carry_out=lambda options: show(top, options.about))
 
 

@@ -4,6 +4,8 @@
 import msgspec
 import psutil
 
+from supervisor.kernel_view import status_fields
+
 
 class Usage(msgspec.Struct, frozen=True):
     """Of one process: bytes resident, bytes in proportion to sharing, processor seconds; None where not readable."""
@@ -28,3 +30,12 @@ def usage(pid: int) -> Usage:
     except (psutil.Error, OSError):
         pss = None
     return Usage(rss, pss, times.user + times.system)
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status; none when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return status_fields(file.read())
+    except OSError:
+        return {}

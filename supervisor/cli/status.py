@@ -13,6 +13,8 @@ from supervisor.status import Status, changes_sentence
 from supervisor.verbs import STATUS
 
 LOOK_AGAIN_S = 0.25
+# An agent that has just begun has not looked yet how far it came before: that is no answer.
+JUST_BEGUN_S, LOOK_SOON_S = 1.0, 0.05
 EXIT_WELL, EXIT_ERROR, EXIT_RECOVERABLE = 0, 1, 2
 # What a dying agent does to those who ask it, beside being no longer there.
 CUT_OFF = (ConnectionError, TimeoutError)
@@ -43,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def carry_out(options: argparse.Namespace) -> int:
     """Print it. Raises as `client.ask` does; with --wait only what waiting would not mend."""
-    status = _wait(options.socket) if options.wait else _look(options.socket)
+    status = _wait(options.socket) if options.wait else _look_in_time(options.socket)
     if options.json:
         print(msgspec.json.encode(status).decode())
     else:
@@ -60,6 +62,14 @@ def exit_status(status: Status) -> int:
 
 def _look(path: str) -> Status:
     return msgspec.json.decode(ask(path, STATUS).data, type=Status)
+
+
+def _look_in_time(path: str) -> Status:
+    status, ends = _look(path), time.monotonic() + JUST_BEGUN_S
+    while status.status == "not started" and time.monotonic() < ends:
+        time.sleep(LOOK_SOON_S)
+        status = _look_or_none(path) or status
+    return status
 
 
 def _wait(path: str) -> Status:

@@ -13,6 +13,11 @@ from supervisor.version import VERSION
 
 class _Running(msgspec.Struct, frozen=True):
     version: str
+    policy: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.version}, policy {self.policy}" if self.policy else self.version
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +36,7 @@ def show(path: str) -> int:
 
 def _running(path: str) -> str:
     try:
-        return msgspec.json.decode(ask(path, RUNNING_VERSION).data, type=_Running).version
+        return msgspec.json.decode(ask(path, RUNNING_VERSION).data, type=_Running).sentence
     except (FileNotFoundError, ConnectionRefusedError):
         return "none"
     except PermissionError:

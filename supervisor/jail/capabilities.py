@@ -58,6 +58,12 @@ def limit_to(names: frozenset[str]) -> None:
     syscalls.capset(kept, kept, kept)
 
 
+def keep_for_programs(names: frozenset[str]) -> None:
+    """The ambient set stays `names`, as `limit_to` left it, or becomes empty."""
+    if not names:
+        syscalls.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
+
+
 def narrow_to(names: frozenset[str]) -> None:
     """Bounding, permitted and effective become `names`, which must hold setpcap; nothing is locked, so that children
     can still take their own secure bits. For the spawner, which gives children what it has."""

@@ -10,6 +10,8 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -21,6 +23,8 @@ WORKERS, MAIN = "workers", "main"
 # Controller -> the name of its absence in ipc.records.MECHANISMS.
 WANTED = {"memory": "memory-limit", "pids": "pids-limit", "cpu": "cpu-limit"}
 _PERIOD_US = 100_000
+# The kernel's for a group that nobody has said anything about, in the policies' numbers, which are version 2's.
+_USUAL_WEIGHT = 100
 _KILL_ROUNDS = 64
 
 
@@ -41,11 +45,15 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Group:
-    """One worker's group in all hierarchies. `missing` names the limits that nothing enforces."""
+    """One worker's group in all hierarchies. `missing` names the limits that nothing enforces; `removed` is called when
+    it is no more."""
 
-    def __init__(self, places: tuple[Place, ...], missing: tuple[str, ...]) -> None:
+    def __init__(
+        self, places: tuple[Place, ...], missing: tuple[str, ...], removed: Callable[[], None] = lambda: None
+    ) -> None:
         self.places = places
         self.missing = missing
+        self._removed = removed
 
     @property
     def unified(self) -> str | None:
@@ -88,6 +96,7 @@ class Group:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.001)
+        self._removed()
         return not left
 
     def usage(self) -> Usage:
@@ -128,22 +137,38 @@ class Tree:
         self.places = places
         there = frozenset[str]().union(*(place.controllers for place in places))
         self.missing = tuple(name for controller, name in WANTED.items() if controller not in there)
+        # Of the groups that weigh more than usual, by their names.
+        self._heavy: dict[str, int] = {}
 
     def create(self, name: str, limits: Limits) -> Group:
         """A fresh group called `name` under `limits`; OSError when it can't be made or a limit is refused."""
-        return self._create(name, limits)
+        group = self._create(name, limits, partial(self._weigh, name, _USUAL_WEIGHT))
+        self._weigh(name, limits.cpu_weight)
+        return group
 
     def create_beside(self, name: str, limits: Limits) -> Group:
         """As `create`, but beside `workers/`; whatever an earlier life left in a group of that name is ended."""
         return self._create(f"../{name}", limits)
 
-    def _create(self, name: str, limits: Limits) -> Group:
+    def _weigh(self, name: str, weight: int) -> None:
+        """All workers together weigh as much as the heaviest of them: it competes with who is beside them, too."""
+        before = max(self._heavy.values(), default=_USUAL_WEIGHT)
+        self._heavy.pop(name, None)
+        if weight > _USUAL_WEIGHT:
+            self._heavy[name] = weight
+        now = max(self._heavy.values(), default=_USUAL_WEIGHT)
+        for place in self.places:
+            if now != before and "cpu" in place.controllers:
+                try_write(f"{place.folder}/{_WEIGHT_FILES[place.version]}", _weight(place.version, now))
+
+    def _create(self, name: str, limits: Limits, removed: Callable[[], None] = lambda: None) -> Group:
         group = Group(
             tuple(
                 Place(place.version, os.path.normpath(f"{place.folder}/{name}"), place.controllers)
                 for place in self.places
             ),
             self.missing,
+            removed,
         )
         # Never one that was killed before: newer kernels kill whoever is born in such a group from outside it.
         if group.pids():
@@ -201,17 +226,24 @@ def prepare(root: str = "", wanted: frozenset[str] = frozenset(WANTED)) -> Tree:
 def limit_files(version: int, controller: str, limits: Limits) -> tuple[tuple[str, str], ...]:
     """(file, text) pairs that put `limits` on a group, in the order of writing. No memory goes to swap."""
     memory, quota = str(limits.memory_mib << 20), str(_PERIOD_US * limits.cpu_percent // 100)
-    # Version 1 counts the same in shares of 1024; the kernel takes no less than 2.
-    shares = str(max(2, limits.cpu_weight * 1024 // 100))
+    weight = _WEIGHT_FILES[version], _weight(version, limits.cpu_weight)
     table: dict[tuple[int, str], tuple[tuple[str, str], ...]] = {
         (1, "memory"): (("memory.limit_in_bytes", memory), ("memory.memsw.limit_in_bytes", memory)),
         (2, "memory"): (("memory.max", memory), ("memory.swap.max", "0"), ("memory.oom.group", "1")),
         (1, "pids"): (("pids.max", str(limits.pids)),),
         (2, "pids"): (("pids.max", str(limits.pids)),),
-        (1, "cpu"): (("cpu.cfs_period_us", str(_PERIOD_US)), ("cpu.cfs_quota_us", quota), ("cpu.shares", shares)),
-        (2, "cpu"): (("cpu.max", f"{quota} {_PERIOD_US}"), ("cpu.weight", str(limits.cpu_weight))),
+        (1, "cpu"): (("cpu.cfs_period_us", str(_PERIOD_US)), ("cpu.cfs_quota_us", quota), weight),
+        (2, "cpu"): (("cpu.max", f"{quota} {_PERIOD_US}"), weight),
     }
     return table.get((version, controller), ())
+
+
+_WEIGHT_FILES = {1: "cpu.shares", 2: "cpu.weight"}
+
+
+def _weight(version: int, weight: int) -> str:
+    """As the file has it: version 1 counts the same in shares of 1024; the kernel takes no less than 2."""
+    return str(max(2, weight * 1024 // 100) if version == 1 else weight)
 
 
 def _limit(place: Place, limits: Limits) -> None:

@@ -69,6 +69,7 @@ def confine(child: Confinement) -> None:
         lifeline.die_with(child.spawner)
         step = "no new privileges"
         capabilities.no_new_privileges()
+        capabilities.keep_for_programs(profile.ambient_names)
         step = "landlock"
         if landlock.fits(profile):
             _if_there(child, lambda: landlock.restrict(profile))

@@ -30,7 +30,8 @@ RIGHTS = {
     # Connecting to a socket takes no right of Landlock's; the folder need not even be listed.
     "channel": 0,
 }
-_NET_BIND_AND_CONNECT = 3
+_NET_BIND_AND_CONNECT, _NET_CONNECT = 3, 2
+_SINCE = {"landlock": 1, "landlock-net": 4, "landlock-scope": 6}
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
 
 
@@ -41,14 +42,16 @@ def fits(profile: Profile) -> bool:
 
 def restrict(profile: Profile) -> int:
     """Files read, written, made and run as `profile.paths` says and nowhere else (Landlock does not judge changes of
-    mode and owner, nor connecting to a socket by its path); no TCP without a network of the host's; signals and
-    abstract sockets stay inside, except that a profile with the capability `kill` may signal others.
+    mode and owner, nor connecting to a socket by its path); no TCP without a network of the host's, and with one
+    only to the ports that the profile names, if it names any; signals and abstract sockets stay inside, except that a
+    profile with the capability `kill` may signal others.
 
     A path that does not exist grants nothing. Returns the kernel's version of Landlock; Missing("landlock") if it
     has none."""
     abi = _abi()
     handled = _known_file_rights(abi)
-    network = _NET_BIND_AND_CONNECT if "net" in profile.namespaces.new else 0
+    ports = profile.families.connect_ports
+    network = _NET_BIND_AND_CONNECT if ports or "net" in profile.namespaces.new else 0
     scopes = _SCOPE_ABSTRACT_UNIX | (0 if "kill" in profile.capability_names else _SCOPE_SIGNAL)
     ruleset = syscalls.landlock_ruleset(_attributes(abi, handled, network, scopes))
     try:
@@ -57,6 +60,8 @@ def restrict(profile: Profile) -> int:
             _allow(ruleset, "/", READ_DIR)
         for grant in profile.paths:
             _allow(ruleset, grant.path, RIGHTS[grant.access] & handled)
+        for port in ports if abi >= _SINCE["landlock-net"] else ():
+            syscalls.landlock_allow_port(ruleset, port, _NET_CONNECT)
         syscalls.landlock_restrict(ruleset)
     finally:
         os.close(ruleset)
@@ -65,8 +70,7 @@ def restrict(profile: Profile) -> int:
 
 def missing(abi: int) -> tuple[str, ...]:
     """What Landlock of version `abi` (0: none) can't do, as named in ipc.records.MECHANISMS."""
-    since = {"landlock": 1, "landlock-net": 4, "landlock-scope": 6}
-    return tuple(name for name, version in since.items() if abi < version)
+    return tuple(name for name, version in _SINCE.items() if abi < version)
 
 
 def version() -> int:

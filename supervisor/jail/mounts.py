@@ -8,8 +8,12 @@ import os
 import stat
 from collections.abc import Sequence
 
-from policy.profile import PathGrant
 from supervisor.jail import syscalls
+
+# What becomes a program of others', each time anew, has no use for policies, which take long to load.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from policy.profile import PathGrant
 
 CHANNEL = "/channel"
 # Where the new root is built, out of sight for everybody else: a folder that every system has and no grant lies in.
@@ -35,7 +39,17 @@ def cover(paths: Sequence[str]) -> None:
             syscalls.mount("tmpfs", path, "tmpfs", _BARE | _RDONLY, "mode=0,size=4k,nr_inodes=1")
 
 
-def pivot_into_view(grants: Sequence[PathGrant], channel_folder: str) -> tuple[str, ...]:
+def make_executable(point: str) -> None:
+    """What lies in the mount at `point` can be run there, whatever it was mounted with; all else stays as it is."""
+    syscalls.mount(None, point, None, _REMOUNT | _BIND | (_kept_flags(point) & ~_NOEXEC))
+
+
+def make_bare(point: str) -> None:
+    """The mount at `point` can only be read."""
+    syscalls.mount(None, point, None, _REMOUNT | _BIND | _RDONLY | _BARE | _kept_flags(point))
+
+
+def pivot_into_view(grants: Sequence["PathGrant"], channel_folder: str) -> tuple[str, ...]:
     """Make a root of `grants` and nothing else, and move into it for good; the old root is detached.
 
     The grant with access "channel" shows the host's `channel_folder` at /channel. A grant of /proc is a proc file

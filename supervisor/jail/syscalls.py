@@ -10,9 +10,11 @@ import os
 import struct
 
 _X86_64 = {
+    "bpf": 321,
     "capset": 126,
     "clone3": 435,
     "close_range": 436,
+    "fallocate": 285,
     "landlock_add_rule": 445,
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
@@ -29,9 +31,11 @@ _X86_64 = {
     "unshare": 272,
 }
 _AARCH64 = {
+    "bpf": 280,
     "capset": 91,
     "clone3": 435,
     "close_range": 436,
+    "fallocate": 47,
     "landlock_add_rule": 445,
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
@@ -58,6 +62,8 @@ _CLONE_CHILD_CLEARTID = 0x00200000
 _SIGCHLD = 17
 _AT_FDCWD = -100
 _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_SET_GROUP = 0x4, 0x100
+_BPF_PROG_LOAD, _BPF_PROG_ATTACH, _BPF_LINK_CREATE = 5, 8, 28
+_BPF_F_ALLOW_MULTI = 2
 _OPEN_TREE_CLONE, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 1, 0x8000, 1
 
 # PyDLL keeps the interpreter's lock over a call: fork_into needs that, and the others take microseconds.
@@ -67,10 +73,8 @@ _Argument = int | bytes | None
 
 def _call(name: str, *arguments: _Argument) -> int:
     """The result of system call `name`; OSError when it fails."""
-    if name not in _NUMBERS:
-        raise OSError(errno.ENOSYS, f"{name}: no system call number for this machine")
     words = [ctypes.c_long(word) if isinstance(word, int) else ctypes.c_char_p(word) for word in arguments]
-    result: int = _libc.syscall(ctypes.c_long(_NUMBERS[name]), *words)
+    result: int = _libc.syscall(ctypes.c_long(call_number(name)), *words)
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
@@ -145,6 +149,11 @@ def close_range(first: int, last: int) -> None:
         os.closerange(first, min(last + 1, os.sysconf("SC_OPEN_MAX")))
 
 
+def fallocate(descriptor: int, mode: int, offset: int, size: int) -> None:
+    """Change the room that a file has on disk; `mode` are FALLOC_FL_* bits."""
+    _call("fallocate", descriptor, mode, offset, size)
+
+
 def openat2(folder: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """Open `path` below the descriptor `folder`; `resolve` are RESOLVE_* bits. The caller owns the descriptor."""
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
@@ -166,6 +175,11 @@ def landlock_allow_below(ruleset: int, path: int, rights: int) -> None:
     _call("landlock_add_rule", ruleset, 1, struct.pack("=Qi", rights, path), 0)
 
 
+def landlock_allow_port(ruleset: int, port: int, rights: int) -> None:
+    """A rule of type LANDLOCK_RULE_NET_PORT."""
+    _call("landlock_add_rule", ruleset, 2, struct.pack("=QQ", rights, port), 0)
+
+
 def landlock_restrict(ruleset: int) -> None:
     """Put the calling thread under `ruleset` for good."""
     _call("landlock_restrict_self", ruleset, 0)
@@ -176,6 +190,34 @@ def seccomp_filter(program: bytes, flags: int) -> int:
     code = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     return _call("seccomp", 1, flags, head)
+
+
+def bpf_program(kind: int, attach_type: int, program: bytes, name: bytes) -> int:
+    """A descriptor of a program (array of struct bpf_insn) of type `kind`, for that place; the kernel verifies it."""
+    code, terms = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(b"GPL")
+    head = struct.pack("=IIQQ", kind, len(program) // 8, ctypes.addressof(code), ctypes.addressof(terms))
+    # No log of the verifier, any kernel's version, no flags, no network card.
+    attributes = head + struct.pack("=IIQII16sII", 0, 0, 0, 0, 0, name, 0, attach_type)
+    return _call("bpf", _BPF_PROG_LOAD, attributes, len(attributes))
+
+
+def bpf_link(program: int, cgroup: int, attach_type: int) -> int:
+    """A descriptor that keeps `program` attached to the cgroup whose folder is open as `cgroup`; from Linux 5.7 on."""
+    attributes = struct.pack("=IIII", program, cgroup, attach_type, 0)
+    return _call("bpf", _BPF_LINK_CREATE, attributes, len(attributes))
+
+
+def bpf_attach(program: int, cgroup: int, attach_type: int) -> None:
+    """Attach `program` beside others to the cgroup whose folder is open as `cgroup`, for as long as that exists."""
+    attributes = struct.pack("=IIII", cgroup, program, attach_type, _BPF_F_ALLOW_MULTI)
+    _call("bpf", _BPF_PROG_ATTACH, attributes, len(attributes))
+
+
+def call_number(name: str) -> int:
+    """Of a system call on this machine. OSError where it is not known."""
+    if name not in _NUMBERS:
+        raise OSError(errno.ENOSYS, f"{name}: no system call number for this machine")
+    return _NUMBERS[name]
 
 
 def trim_heap() -> None:

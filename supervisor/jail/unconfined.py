@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from supervisor.jail import mounts, syscalls
+from supervisor.jail.mount_points import mount_point
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 NOT_STARTED = 127
@@ -61,15 +62,8 @@ def hide(paths: Sequence[str]) -> None:
 
 def _mount_point(path: str) -> str:
     """Where the mount begins that `path` lies in; OSError unless it is shared with other mount namespaces."""
-    found, shared = "", False
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        for line in file:
-            words = line.split(" - ")[0].split()
-            point = words[4]
-            # Later lines lie on top of earlier ones.
-            if f"{path}/".startswith(f"{point.rstrip('/')}/") and len(point) >= len(found):
-                found, shared = point, any(word.startswith("shared:") for word in words[6:])
-    if not shared:
+    found, is_shared = mount_point(path)
+    if not is_shared:
         raise OSError(0, f"{found} is not shared with other mount namespaces")
     return found
 

@@ -5,12 +5,12 @@ Runs in the child, never in the spawner. It must not return, and must not read a
 confined.
 """
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import faulthandler
 import fcntl
 import gc
 import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -21,7 +21,8 @@ import msgspec
 from ipc.channel import Channel, PacketChannel
 from ipc.descriptors import sealed_memfd
 from ipc.errors import ConfinementError
-from ipc.provided import Main, Provided
+from ipc.messages import WireGrant
+from ipc.provided import PROGRAMS, AttachRedirect, Main, Provided
 from policy.profile import Compiled
 from supervisor.exits import EXIT_BUG, EXIT_CONFINEMENT
 from supervisor.jail import seccomp, syscalls
@@ -30,14 +31,17 @@ from supervisor.jail.cgroup import Group
 from supervisor.jail.confine import Confinement, confine
 
 CHANNEL_SOCKET = "/channel/s"
-# The descriptors of every worker: 0 and 1 are /dev/null, 2 the log, 3 the packet socket, 4 an exec'd worker's filter.
+# The descriptors of every worker: 0 and 1 are /dev/null, 2 the log, 3 the packet socket, 4 an exec'd worker's filter,
+# PROGRAMS the socket to its companion if it has one.
 LOG, SIDE, FILTER, SPAWNER = 2, 3, 4, 5
 _OUT_OF_THE_WAY = 64
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """All that the child needs to know; `side` and `log` are descriptors, `spawner` is the spawner's pidfd."""
+    """All that the child needs to know; `side`, `log` and `programs` (-1: none, it has no companion) are descriptors,
+    `spawner` is the spawner's pidfd, `grants` are the policy's."""
 
+    name: str
     compiled: Compiled
     policies: Mapping[str, Compiled]
     uid: int
@@ -47,6 +51,8 @@ class Birth(msgspec.Struct, frozen=True):
     log: int
     spawner: int
     missing: frozenset[str]
+    programs: int = -1
+    grants: tuple[WireGrant, ...] = ()
 
 
 def live(birth: Birth, *, born_in_group: bool) -> None:
@@ -93,10 +99,16 @@ def _become(birth: Birth, born_in_group: bool) -> None:
         os.execve(python, [python, "-I", "-m", "supervisor.spawner.second_stage", profile.module], {})
     module = import_module(profile.module)
     # What a worker must know of the policies comes from the spawner's memory: nothing can be read after confinement.
-    main: Main = module.prepare(Provided(birth.policies, open_beneath)) if hasattr(module, "prepare") else module.main
+    provided = Provided(birth.policies, open_beneath, profile.kind, _redirecting, birth.grants)
+    main: Main = module.prepare(provided) if hasattr(module, "prepare") else module.main
     confine(confinement)
     gc.enable()
     work(main, _channel(profile.transport), birth.compiled.locked_filter)
+
+
+def _redirecting() -> AttachRedirect:
+    attach: AttachRedirect = import_module("supervisor.jail.redirecting").attach
+    return attach
 
 
 def _hand_over(locked_filter: bytes) -> None:
@@ -119,26 +131,28 @@ def _channel(transport: str) -> Channel:
 
 
 def _reset_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Not by `signal`, which makes names of all numbers: that alone would copy as many pages as the mounts do.
+    _signal.set_wakeup_fd(-1)
+    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGCHLD):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def _arrange_descriptors(birth: Birth) -> None:
     """Exactly the descriptors named at the top of this file, and no others. The environment becomes empty."""
     os.environ.clear()
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    wanted = {LOG: birth.log, SIDE: birth.side, SPAWNER: birth.spawner}
+    if birth.programs >= 0:
+        wanted[PROGRAMS] = birth.programs
     # First out of the way, so that no dup2 overwrites a descriptor that is still needed.
-    log, side, spawner, null = (
-        fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
-        for descriptor in (birth.log, birth.side, birth.spawner, null)
-    )
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.dup2(log, LOG)
-    os.dup2(side, SIDE, inheritable=False)
-    os.dup2(spawner, SPAWNER, inheritable=False)
-    syscalls.close_range(SPAWNER + 1, 0xFFFFFFFF)
-    with contextlib.suppress(OSError):
-        os.close(FILTER)
+    kept = {
+        number: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+        for number, descriptor in {0: null, 1: null, **wanted}.items()
+    }
+    for number, descriptor in kept.items():
+        os.dup2(descriptor, number, inheritable=number <= LOG)
+    syscalls.close_range(PROGRAMS + 1, 0xFFFFFFFF)
+    for number in {FILTER, PROGRAMS} - set(wanted):
+        with contextlib.suppress(OSError):
+            os.close(number)

@@ -4,6 +4,7 @@
 Runs in that worker. It takes back what an exec resets (dumpable) before it reads a byte from outside.
 """
 
+from supervisor import lean  # noqa: I001 - before msgspec is imported by anything below
 import os
 import socket
 import sys
@@ -23,7 +24,12 @@ def main() -> None:
     locked_filter = read_sealed(FILTER, MAX_FILTER_BYTES)
     os.close(FILTER)
     os.set_inheritable(SIDE, False)
-    work(import_module(sys.argv[1]).main, PacketChannel(socket.socket(fileno=SIDE)), locked_filter)
+    module = import_module(sys.argv[1])
+    for name in getattr(module, "LATER", ()):
+        # No spawner carries it for this process, and soon no file can be opened.
+        import_module(name)
+    lean.loaded()
+    work(module.main, PacketChannel(socket.socket(fileno=SIDE)), locked_filter)
 
 
 if __name__ == "__main__":

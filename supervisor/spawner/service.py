@@ -11,40 +11,64 @@ import random
 import select
 import signal
 import socket
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 
 from ipc.descriptors import close_all, receive_packet, send_packet
 from ipc.errors import AgentError, ChannelClosed, ProtocolViolation
+from ipc.messages import VOCABULARIES
 from ipc.records import ORDER_BYTES, Event, Happened, Op, Order, pack_event, unpack_order
-from policy.profile import Compiled
-from supervisor.exits import EXIT_CONFIG, exit_text
+from policy.profile import CompiledPolicy
+from supervisor.exits import EXIT_ANEW, EXIT_CONFIG, exit_text
 from supervisor.jail import cgroup, heap
 from supervisor.jail.confine import missing_mechanisms
 from supervisor.layout import Layout
-from supervisor.lean import import_pathlib
+from supervisor.lean import import_pathlib, import_threading, import_zmq, loaded
 from supervisor.restarts import Intensity, Restarts
+from supervisor.spawner.carried import Carried, carry
 from supervisor.spawner.children import Children, Refused
 from supervisor.spawner.resident import Resident, say
 
 STOP_PATIENCE_S = 8.0
 LAST_MOMENTS_S = 1.0
 # What workers import, so that a fork finds it loaded and frozen: measured, it was most of a worker's start. The
-# provisioning worker and the makers of keys bring OpenSSL with them and import their own.
+# provisioning worker brings OpenSSL with it and imports its own.
 COMMON_IMPORTS = (
-    "zmq",
     "msgpack",
-    "ipc.messages",
+    "pyexpat",
+    "base64",
+    "subprocess",
     "ipc.codec",
     "ipc.channel",
-    "ipc.pair",
     "workers.runtime",
+)
+# What one kind or another loads, within its own process, without having to open a file for it.
+_READERS = (
+    "answer", "artifacts_profile", "blocks", "certificate_file", "channel_key", "event_file", "event_record",
+    "extension_policy",
+    "extensions_config", "goal_state", "handler_manifest", "handlers", "heartbeat", "hosting_environment",
+    "instance_metadata", "iso", "json_document", "key_status", "ovf", "package_manifest", "plugin_versions",
+    "redaction", "remote_access", "settings_bundle", "status_file", "told", "udf", "udf_files", "udf_tags",
+    "udf_volume", "versions", "vm_settings", "xml",
+)  # fmt: skip
+_COMMITTERS = ("atomic_file", "commit", "host_keys", "public_key", "shortage", "tools")
+CARRIED = (
+    *VOCABULARIES,
+    "ipc.pair",
+    "policy.egress.ebtables",
+    "policy.egress.iptables",
+    "supervisor.kernel_view",
     "supervisor.verifier",
+    "workers.companion",
+    "workers.parser.bounds",
     "workers.parser.main",
-    "workers.committers.commit",
-    "workers.committers.atomic_file",
-    "workers.committers.host_keys",
+    *(f"workers.parser.{name}" for name in _READERS),
+    *(f"workers.committers.{name}" for name in _COMMITTERS),
+    *(f"workers.committers.egress_{name}" for name in ("chains", "frames", "log")),
+    *(f"workers.opener.{name}" for name in ("certificate", "der", "main", "openssl", "pem", "public_key", "signature")),
+    *(f"workers.programs.{name}" for name in ("main", "openssl", "runner", "serving")),
 )
 
 Begin = Callable[..., Resident]
@@ -53,20 +77,32 @@ Begin = Callable[..., Resident]
 class Service:
     """The spawner's state: one supervisor, its children, and what wakes it."""
 
-    def __init__(self, policies: Mapping[str, Compiled], tree: cgroup.Tree, begin: Begin, resident: Resident) -> None:
+    def __init__(
+        self,
+        policy: CompiledPolicy,
+        tree: cgroup.Tree,
+        begin: Begin,
+        resident: Resident,
+    ) -> None:
         """`resident` runs already; `begin` starts it again, and `tree` is where workers get their cgroups."""
         self._begin = begin
         self._resident = resident
         self._restarts = Restarts(Intensity(), random.random)  # noqa: S311 - spreads restarts, guards nothing
+        self._last_exit = ""
+        self._renewed = False
         self._stopping = False
         self._wake = _signal_pipe()
         import_pathlib()
+        import_threading()
+        import_zmq()
         for name in COMMON_IMPORTS:
             import_module(name)
+        sys.meta_path.insert(0, Carried(carry(CARRIED)))
+        loaded()
         heap.give_back()
         gc.freeze()
         gc.disable()
-        self._children = Children(policies, Layout(), tree, missing_mechanisms())
+        self._children = Children(policy, Layout(), tree, missing_mechanisms())
 
     def run(self) -> int:
         """Serve until told to stop or the supervisor can't be kept alive; the exit status."""
@@ -79,9 +115,10 @@ class Service:
             ready = self._wait()
             if self._wake in ready:
                 self._take_signal()
-            for descriptor, serial in self._children.pidfds.items():
-                if descriptor in ready:
-                    self._tell(self._children.reap(serial))
+            for pidfd in self._children.pidfds & ready:
+                event = self._children.bury(pidfd)
+                if event is not None:
+                    self._tell(event)
             if self._resident.channel.fileno() in ready:
                 self._obey()
             if self._resident.pidfd in ready:
@@ -99,7 +136,11 @@ class Service:
             return 0
         if code == EXIT_CONFIG:
             return EXIT_CONFIG
-        return None if self._restart(code, status) else 1
+        if code == EXIT_ANEW and not self._renewed:
+            self._renewed = True
+            self._resident = self._begin(self._restarts.total, self._last_exit, anew=True)
+            return None
+        return self._restart(code, status)
 
     def _wait(self) -> set[int]:
         poller = select.poll()
@@ -145,7 +186,8 @@ class Service:
         try:
             event, pidfd = self._children.start(order, descriptors)
         except (Refused, AgentError, OSError) as error:
-            self._tell(Event(Happened.REFUSED, order.serial, text=f"{order.kind}: {error}"))
+            text = f"{order.kind}: {error}"
+            self._tell(Event(Happened.REFUSED, order.serial, missing=self._children.missing, text=text))
             return
         self._tell(event, (pidfd,))
 
@@ -159,18 +201,19 @@ class Service:
         say(f"the supervisor sent no valid order ({error}): it is restarted")
         self._resident.kill()
 
-    def _restart(self, code: int, status: int) -> bool:
-        """Start the supervisor again after its death; False when that happens too often."""
+    def _restart(self, code: int, status: int) -> int | None:
+        """Start the supervisor again after its death; the exit status when that is not to be."""
         wait = self._restarts.died(time.monotonic())
         if self._restarts.degraded:
             say(f"the supervisor ended with {code} and keeps dying: giving up, the service manager decides")
-            return False
+            return 1
         say(f"the supervisor ended with {code}: starting it again" + (f" in {wait:.1f} s" if wait else ""))
         if wait and select.select([self._wake], [], [], wait)[0]:
             # A signal meanwhile: only one that stops the service ever comes here.
-            return False
-        self._resident = self._begin(self._restarts.total, exit_text(status))
-        return True
+            return 0
+        self._last_exit = exit_text(status)
+        self._resident = self._begin(self._restarts.total, self._last_exit)
+        return None
 
 
 def _signal_pipe() -> int:

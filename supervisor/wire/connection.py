@@ -6,19 +6,26 @@ hold more of an answer than the request's limit.
 """
 
 import errno
+import os
 from collections import deque
+from collections.abc import Callable, Mapping
 
 import h11
 import msgspec
 
 from ipc.errors import HostUnreachable
 from supervisor.loop import Loop, Promise, TimedOut
+from supervisor.wire.canonical import Headers
 from supervisor.wire.requests import Request
-from supervisor.wire.stream import Address, Stream, given_up
+from supervisor.wire.spool import Spool
+from supervisor.wire.stream import Address, SocketMaker, Stream, given_up, plain_socket
 
 # One read: larger than any ordinary answer, small enough that the worst of it (chunks of one byte each) is parsed in
 # a few hundredths of a second, after which the loop has its turn.
 READ_BYTES = 16 * 1024
+# Of a file that is sent, so much is in memory at once.
+PIECE_BYTES = 64 * 1024
+LONGEST_ETAG = 256
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -35,16 +42,37 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A complete answer; whether its status is a good one is for the caller to say."""
+    """A complete answer; whether its status is a good one is for the caller to say.
+
+    `date` is what time it is at the host, as it has written it; empty if it has not. `etag` is the version that it
+    gives the document, as text that may stand in a header; empty if it gives none, or none of a bearable sort."""
 
     status: int
     body: bytes
+    date: str = ""
+    content_type: str = ""
+    etag: str = ""
+
+
+def nothing(_: Request) -> Headers:
+    """What is added to a request that goes out as it is."""
+    return []
 
 
 class Connection:
     """A connection to one address, opened when needed and kept while the host keeps it. One exchange at a time."""
 
-    def __init__(self, loop: Loop, address: Address, limits: Limits) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        address: Address,
+        limits: Limits,
+        make_socket: SocketMaker = plain_socket,
+        added: Callable[[Request], Headers] = nothing,
+    ) -> None:
+        """`added` gives the headers that a request gets at the moment of sending, beside its own."""
+        self._make_socket = make_socket
+        self._added = added
         self._loop = loop
         self._address = address
         self._limits = limits
@@ -114,7 +142,8 @@ class Connection:
             self._reusable = False
             deadline = self._loop.clock.monotonic() + self._limits.answer_s
             await self._send(stream, request)
-            answer = await self._receive(stream, request, deadline)
+            with Spool(request.into) as body:
+                answer = await self._receive(stream, request, deadline, body)
             usable = self._end_cycle()
             return answer
         except h11.RemoteProtocolError as error:
@@ -127,7 +156,11 @@ class Connection:
     async def _connect(self, request: Request) -> Stream:
         self._drop()
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limits.header_bytes)
-        self._stream = stream = Stream(self._loop)
+        unconnected = await self._make_socket()
+        if self._closed:
+            unconnected.close()
+            raise given_up()
+        self._stream = stream = Stream(self._loop, unconnected)
         try:
             await stream.connect(self._address, self._limits.connect_s)
         except TimedOut:
@@ -135,30 +168,45 @@ class Connection:
         return stream
 
     async def _send(self, stream: Stream, request: Request) -> None:
-        content = self._http.send(request.head)
+        content = _with(self._http.send(request.head), self._added(request))
         if request.body:
             content += self._http.send(h11.Data(data=request.body))
-        content += self._http.send(h11.EndOfMessage())
+        if request.file is not None:
+            await self._send_file(stream, request, request.file, content)
+            content = b""
+        await self._hand_over(stream, request, content + self._http.send(h11.EndOfMessage()))
+
+    async def _send_file(self, stream: Stream, request: Request, file: int, head: bytes) -> None:
+        """The head and the file, never more of it in memory than a piece."""
+        await self._hand_over(stream, request, head)
+        sent = 0
+        while sent < request.file_bytes:
+            piece = os.pread(file, min(PIECE_BYTES, request.file_bytes - sent), sent)
+            if not piece:
+                raise HostUnreachable(f"{request.what}: not sent, the file is shorter than {request.file_bytes} bytes")
+            sent += len(piece)
+            await self._hand_over(stream, request, self._http.send(h11.Data(data=piece)))
+
+    async def _hand_over(self, stream: Stream, request: Request, content: bytes) -> None:
         try:
             await stream.send(content, self._limits.silence_s)
         except TimedOut:
             raise HostUnreachable(f"{request.what}: not taken within {self._limits.silence_s:g} s") from None
 
-    async def _receive(self, stream: Stream, request: Request, deadline: float) -> Answer:
-        status = 0
-        body = bytearray()
+    async def _receive(self, stream: Stream, request: Request, deadline: float, body: Spool) -> Answer:
+        head = Answer(0, b"")
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
-                self._http.receive_data(await self._read(stream, request, deadline, in_head=not status))
+                self._http.receive_data(await self._read(stream, request, deadline, in_head=not head.status))
             elif isinstance(event, h11.Response):
-                status = _check_head(event, request)
+                head = _head(event, request)
             elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > request.max_body_bytes:
+                body.add(event.data)
+                if body.size > request.max_body_bytes:
                     raise _too_long(request)
             elif isinstance(event, h11.EndOfMessage):
-                return Answer(status, bytes(body))
+                return msgspec.structs.replace(head, body=body.whole())
 
     async def _read(self, stream: Stream, request: Request, deadline: float, *, in_head: bool) -> bytes:
         """The next bytes, within what is left of bytes and time. Framing counts as content, interim answers as head."""
@@ -204,8 +252,8 @@ class Connection:
             self._stream = None
 
 
-def _check_head(response: h11.Response, request: Request) -> int:
-    """The status, if the headers leave no doubt about the body's length and are no compressed content."""
+def _head(response: h11.Response, request: Request) -> Answer:
+    """What the head says, if it leaves no doubt about the body's length and the body is no compressed content."""
     names = dict(response.headers)
     length = names.get(b"content-length")
     if length is not None:
@@ -215,7 +263,24 @@ def _check_head(response: h11.Response, request: Request) -> int:
             raise _too_long(request)
     if names.get(b"content-encoding", b"identity").lower() != b"identity":
         raise HostUnreachable(f"{request.what}: unusable answer, compressed though not asked for")
-    return response.status_code
+    date = _text(names, b"x-ms-azure-host-date") or _text(names, b"date")
+    return Answer(response.status_code, b"", date, _text(names, b"content-type"), _etag(names))
+
+
+def _with(head: bytes, added: Headers) -> bytes:
+    """A written head with more headers at its end. They are ours: no name or value needs to be looked at."""
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in added)
+    return head[:-2] + lines + b"\r\n" if added else head
+
+
+def _etag(names: Mapping[bytes, bytes]) -> str:
+    text = _text(names, b"etag")
+    return text if len(text) <= LONGEST_ETAG and text.isascii() and text.isprintable() else ""
+
+
+def _text(names: Mapping[bytes, bytes], name: bytes) -> str:
+    """A header's value, empty where there is none."""
+    return names.get(name, b"").decode("ascii", "replace")
 
 
 def _too_long(request: Request) -> HostUnreachable:

@@ -9,7 +9,8 @@ import enum
 import msgspec
 
 OK = frozenset({200, 201, 202})
-RETRIED = frozenset({205, 206, 403, 429, 500, 501, 502, 503, 504, 507})
+# 401: beside 403, what a host says to whom its secure channel does not know; its state is asked for in between.
+RETRIED = frozenset({205, 206, 401, 403, 429, 500, 501, 502, 503, 504, 507})
 THROTTLED = frozenset({403, 429, 503})
 GONE = 410
 BAD_REQUEST = 400
@@ -36,6 +37,10 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     # A host that throttles says "too many", not "later": short steps, but more of them.
     throttled_delay_s: float = 1.0
     throttled_attempts: int = 25
+    # Whether another attempt follows on a status, too, and not only where no answer came.
+    after_status: bool = True
+    # Statuses that are worth another attempt beside those that always are.
+    retried_too: frozenset[int] = frozenset()
 
 
 class Progress(msgspec.Struct, frozen=True):

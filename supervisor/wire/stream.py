@@ -9,15 +9,26 @@ import errno
 import os
 import socket
 import struct
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from supervisor.loop import READ, WRITE, Loop, Promise
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
 Address = tuple[str, int]
+# Gives a new TCP socket, not connected; may wait until one may be used.
+SocketMaker: TypeAlias = "Callable[[], Coroutine[Promise[Any], None, socket.socket]]"
 
 # l_onoff = 1, l_linger = 0: close() sends a reset. Set from the start, so that the kernel does the same for us when the
 # process is killed: the last packets of a socket that nobody owns any more would match no firewall rule of ours.
 _RESET = struct.pack("ii", 1, 0)
 _GOODBYE = struct.pack("ii", 0, 0)
+
+
+async def plain_socket() -> socket.socket:
+    """One of this process's own."""
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
 
 def given_up() -> ConnectionAbortedError:
@@ -30,10 +41,11 @@ class Stream:
 
     While nobody waits for it, it watches for the peer's FIN and closes by itself: `open` tells."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, unconnected: socket.socket) -> None:
+        """`unconnected`, a TCP socket that does not block, is this object's from now on."""
         self.open = True
         self._loop = loop
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._socket = unconnected
         self._descriptor = self._socket.fileno()
         self._events = 0
         self._waiting: Promise[None] | None = None

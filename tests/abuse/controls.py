@@ -9,11 +9,14 @@ UNSEEN = (
     Mutation("supervisor.kernel_view", "    return found\n", "    return []\n"),
     Mutation(
         "supervisor.verifier",
-        "verify(request, profiles[request.kind], descriptors[0])",
+        "verify(request, profiles, descriptors[0])",
         "Verification((), 1)",
     ),
 )
+# The filter that every process has from the spawner, which stops much of what its own would.
+SPAWNERS_FILTER = (Mutation("supervisor.spawner.main", 'seccomp.load(policies["spawner"].locked_filter)', "pass"),)
 SECCOMP = (
+    *SPAWNERS_FILTER,
     Mutation(CONFINE, "seccomp.load(child.compiled.startup_filter)", "pass"),
     Mutation(CHILD, "lambda: seccomp.load(locked_filter, all_threads=True)", "lambda: None"),
 )
@@ -22,8 +25,8 @@ MDWE = (Mutation(CONFINE, "_if_there(child, mdwe.deny_writable_code)", "pass"),)
 NO_NEW_PRIVILEGES = (
     Mutation(
         CONFINE,
-        'capabilities.no_new_privileges()\n        step = "landlock"',
-        'step = "landlock"',
+        "capabilities.no_new_privileges()\n        capabilities.keep",
+        "capabilities.keep",
     ),
 )
 CAPABILITIES = (
@@ -50,6 +53,7 @@ OWN_UID = (
     Mutation(CONFINE, "identity.take(child.uid, child.uid,", "identity.take(0, 0,"),
     Mutation(CONFINE, "be_alone_as(child.uid, child.uid,", "be_alone_as(0, 0,"),
     Mutation("supervisor.births", "uid = profile.identity.uid + instance\n", "uid = 0\n"),
+    Mutation("supervisor.spawner.children", "give(birth.channel_folder, birth.uid)", "give(birth.channel_folder, 0)"),
 )
 CGROUP = (Mutation(CONFINE, "child.group.join(", "(lambda **_: None)("),)
 RESOURCE_LIMITS = (Mutation(CONFINE, "rlimits.lower(profile.limits)", "pass"),)

@@ -34,7 +34,7 @@ def on_plan(request: PlanProvisioning, descriptors: tuple[int, ...]) -> Iterator
     due = custom_data(read_sealed(descriptors[0], LARGEST), request.options.decode_custom_data)
     close_all(descriptors)
     said, contents = LIES[due.split()[1].decode()](due)
-    proposals = plan(request.ovf, request.options, request.account, due, lambda *_: Secret(""))
+    proposals = plan(request, due, lambda *_: Secret(""))
     for proposal in proposals:
         if isinstance(proposal, StoreCustomData):
             yield StoreCustomData(said), tuple(sealed_memfd("custom-data", content) for content in contents)

@@ -14,7 +14,7 @@ class Ground:
     """`rig` gives the agent with the mutations asked for, its parser and provisioning worker ready to be taken over."""
 
     def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+        self.lab = lab
         place_bait(lab)
         lab.output("install", "-m", "4755", "/usr/bin/id", "/usr/local/bin/setuid-id")
         sources = policy_sources(
@@ -30,7 +30,7 @@ class Ground:
         key = (tuple(mutations), early, phase)
         if self._rig is None or key != self._key:
             self.clear()
-            self._rig = Rig(self._lab, self._policy, mutations, modules=MODULES, early=early, phase=phase).open()
+            self._rig = Rig(self.lab, self._policy, mutations, modules=MODULES, early=early, phase=phase).open()
             self._key = key
         return self._rig
 

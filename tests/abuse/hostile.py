@@ -12,20 +12,21 @@ from typing import Any
 from ipc.channel import Channel
 from ipc.descriptors import close_all, read_sealed
 from ipc.messages import ParseVersions, PlanProvisioning, Versions
-from tests.abuse import broker, cases, false_plans
+from tests.abuse import broker, cases, false_plans, zmtp
 from tests.abuse.target import Target
-from workers.parser import versions, xml
+from workers.parser import bounds, versions
 from workers.runtime import Answer, serve_once
 
 # The attack to make before the first request, given by the rig.
 EARLY = ""
 LONGEST_JOB = 65536
+ATTACKS = broker.ATTACKS | zmtp.ATTACKS
 
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
     """Serve one request, or attack."""
     if EARLY:
-        broker.EARLY[EARLY](channel, lock)
+        (broker.EARLY | zmtp.EARLY)[EARLY](channel, lock)
     handler = _Handler(channel)
     serve_once(channel, lock, {ParseVersions: handler.on_request, PlanProvisioning: false_plans.on_plan})
 
@@ -36,15 +37,15 @@ class _Handler:
 
     def on_request(self, _: Any, descriptors: tuple[int, ...]) -> Iterator[Answer]:
         """The real parser's answer, or the attack that the document names."""
-        document = read_sealed(descriptors[0], min(xml.MAX_DOCUMENT_BYTES, LONGEST_JOB))
+        document = read_sealed(descriptors[0], min(bounds.MAX_DOCUMENT_BYTES, LONGEST_JOB))
         if not document.startswith(b"attack "):
             close_all(descriptors)
             yield versions.parse(document)
             return
         name, *words = document.decode().split()[1:]
         target = Target(self._channel, descriptors[1], descriptors[2], tuple(words))
-        if name in broker.ATTACKS:
-            broker.ATTACKS[name](target)
+        if name in ATTACKS:
+            ATTACKS[name](target)
             return
         report(name, cases.CASES[name], target)
         yield Versions("done", ())

@@ -63,6 +63,7 @@ def while_others_work(rig: Rig, name: str, kind: str = "parser") -> dict[str, An
     others = rig.answer(other)
     assert others["messages"] == ["Versions"]
     answer["log"] = others["log"] + answer["log"]
+    answer["recorded"] = others["recorded"] + answer["recorded"]
     assert answer["late_s"] < LATEST_S
     assert answer["peak_kib"] < BIGGEST_KIB
     return answer
@@ -75,6 +76,9 @@ def test_who_breaks_a_rule_is_killed_and_counted(name: str, rig: Rig) -> None:
     assert (answer["error"], answer["violations"]) == ("WorkerViolation", before + 1)
     assert VIOLATIONS[name] in answer["text"]
     assert any(line.startswith("error parser:") for line in answer["log"])
+    # In the audit log, once.
+    (recorded,) = answer["recorded"]
+    assert (recorded.startswith("violation parser."), VIOLATIONS[name] in recorded) == (True, True)
 
 
 def test_all_attacks_are_made() -> None:

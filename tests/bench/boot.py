@@ -68,8 +68,8 @@ class KeyWatch:
             self.cpu_s[pid] = max(self.cpu_s.get(pid, 0.0), processes.cpu_seconds([pid]))
 
     def _makers(self) -> list[int]:
-        """Whoever is in the vault; of the committer of host keys only its tool, not the worker around it."""
-        tools = [pid for pid in self._pids("host-keys.*") if processes.program_name(pid) == "ssh-keygen"]
+        """Whoever is in the vault; beside the committer of host keys only the tool, not its companion around it."""
+        tools = [pid for pid in self._pids("host-keys-programs.*") if processes.program_name(pid) == "ssh-keygen"]
         return self._pids("vault.*") + tools
 
     def _pids(self, group: str) -> list[int]:

@@ -7,6 +7,7 @@ JSON. Workers, channels, loop and verification are the agent's own.
 
 import os
 import random
+import select
 import signal
 import socket
 import sys
@@ -30,11 +31,13 @@ from supervisor.loop import Loop, Promise
 from supervisor.main import SPAWNER_FD
 from supervisor.restarts import Intensity, Restarts
 from supervisor.worker import Worker
-from tests.bench.fleet_jobs import KIND, Jobs, Timings, profiles, with_parsers_by_exec
+from tests.bench.fleet_jobs import KIND, READ_IN, Jobs, Timings, profiles, with_parsers_by_exec
 
 PATIENCE_S = 10.0
 # The first workers find nothing in the kernel's caches.
 WARM_UP = 2
+# On a busy machine a parser may be done before the kill reaches it; then that one doesn't count.
+MOST_TOO_QUICK = 50
 
 
 class BenchError(AgentError):
@@ -69,17 +72,25 @@ class Driver:
         self._jobs = jobs
         policy = load()
         self._profiles = profiles(with_parsers_by_exec(policy) if jobs.by_exec else policy)
-        self._births = Births(loop, Table(self._profiles.values()), socket.socket(fileno=SPAWNER_FD), layout, _say)
+        table = Table(self._profiles.values())
+        table.advance("provisioning")
+        self._births = Births(loop, table, socket.socket(fileno=SPAWNER_FD), layout, self._say)
         self._again: list[float] = []
-        self._fleet = WatchedFleet(loop, self._profiles, self._births, random.random, _say)
+        self._read: list[float] = []
+        self._too_quick = 0
+        self._fleet = WatchedFleet(loop, self._profiles, self._births, random.random, self._say)
 
     async def run(self, timings: Timings) -> None:
         """Every job as often as was asked for."""
         timings.answering = await self._repeat(self._jobs.starts, self._answering)
+        if self._jobs.unconfined:
+            # Such a worker answers; whoever looks at it finds out, and gives it no work.
+            return
         timings.verified = await self._repeat(self._jobs.starts, self._verified)
         timings.parsed = await self._repeat(self._jobs.parses, self._parsed)
         timings.replaced = await self._repeat(self._jobs.kills, self._replaced)
         timings.again = tuple(self._again[WARM_UP:])
+        timings.read = tuple(self._read[WARM_UP:])
 
     async def _repeat(
         self, times: int, measure: Callable[[], Coroutine[Promise[Any], None, float]]
@@ -142,7 +153,10 @@ class Driver:
         await self._parse(self._jobs.long_medium)
         self._fleet.on_started = self._fleet.on_ready = lambda worker: None
         if len(replaced) != 1 or len(answered) != 1:
-            raise BenchError("the parser was quicker than its killer")
+            self._too_quick += 1
+            if self._too_quick > MOST_TOO_QUICK:
+                raise BenchError("the parser is quicker than its killer")
+            return await self._replaced()
         self._again.append(answered[0] - killed[0])
         return replaced[0] - killed[0]
 
@@ -156,6 +170,13 @@ class Driver:
         close_all(list(attached))
         if not isinstance(answer, Ovf):
             raise BenchError(f"the parser said {answer}")
+
+    def _say(self, level: str, source: str, text: str) -> None:
+        """To where the measuring side reads; but not of workers that die on the job: that is this program's doing."""
+        if text.startswith(READ_IN):
+            self._read.append(float(text.removeprefix(READ_IN)))
+        elif level != "warning":
+            sys.stderr.write(f"{source}: {text}\n")
 
     def _now(self) -> float:
         return self._loop.clock.monotonic()
@@ -179,14 +200,9 @@ def main() -> int:
     whole.write_bytes(msgspec.json.encode(timings))
     whole.rename(jobs.results)
     # An end of its own would make the spawner start it again.
-    signal.sigwait({signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    select.poll().poll()
     return 0
-
-
-def _say(level: str, source: str, text: str) -> None:
-    """To where the measuring side reads; but not of workers that die on the job, which is this program's own doing."""
-    if level != "warning":
-        sys.stderr.write(f"{source}: {text}\n")
 
 
 if __name__ == "__main__":

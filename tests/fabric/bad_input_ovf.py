@@ -106,13 +106,13 @@ DOCUMENTS: dict[str, tuple[Document, tuple[str, ...]]] = {
         ("PublicKey/Path", "not below"),
     ),
     "key path with a newline": (lambda: asking(path=f"/home/{USER}/.ssh/a\nb"), ("PublicKey/Path", "printable")),
-    "key by thumbprint only": (
-        lambda: make_ovf(USER, PASSWORD, "vm", [], key_path=KEYS_FILE, fingerprints=[THUMBPRINT]),
-        ("PublicKey", "thumbprint", "certificates"),
+    "key by what is no thumbprint": (
+        lambda: make_ovf(USER, PASSWORD, "vm", [], key_path=KEYS_FILE, fingerprints=[THUMBPRINT[:-1]]),
+        ("PublicKey/Fingerprint", "thumbprint", "40"),
     ),
-    "key pair by thumbprint": (
-        lambda: make_ovf(USER, PASSWORD, "vm", [], key_pairs=[(f"/home/{USER}/.ssh/id_rsa", THUMBPRINT)]),
-        ("KeyPair", "thumbprint", "certificates"),
+    "key pair by what is no thumbprint": (
+        lambda: make_ovf(USER, PASSWORD, "vm", [], key_pairs=[(f"/home/{USER}/.ssh/id_rsa", THUMBPRINT[:-1])]),
+        ("KeyPair/Fingerprint", "thumbprint", "40"),
     ),
     "password with a newline": (lambda: with_password("one&#10;two"), ("UserPassword",)),
     "password with a NUL": (lambda: with_password("one&#0;two"), ("line",)),

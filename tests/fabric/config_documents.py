@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the documents that a goal state names, as the emulated host publishes them (wire-protocol.md 4.2, 5.2, 6).
 
-Runs in test processes. They are those of a VM without extensions, certificates and agent updates.
+Runs in test processes. What is sealed in them comes from tenancy.py.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,10 @@ from uuid import NAMESPACE_URL, uuid5
 from xml.sax.saxutils import escape
 
 from tests.fabric.documents import DECLARATION, GoalState
+from tests.fabric.extensions_documents import extensions_xml
+from tests.fabric.tenancy import FORMAT
 
 ROLE = "MachineRole"
-# Where a real VM has a shared access signature on a storage account. The name can't be resolved, anywhere.
-STATUS_BLOB = (
-    "https://md-emulated.z1.blob.invalid/$system/vm.status?sv=2018-03-28&sr=b&sk=system-1&sig=c2lnbmF0dXJl&sp=rw"
-)
 
 
 def _identity(goal_state: GoalState) -> str:
@@ -64,24 +62,17 @@ def shared_config_xml(goal_state: GoalState) -> str:
 
 
 def extensions_config_xml(goal_state: GoalState) -> str:
-    """ExtensionsConfig without extensions and agent families: there is nothing to install and nothing to update to."""
-    ids = " ".join(f'{name}="{uuid5(NAMESPACE_URL, name)}"' for name in ("activityId", "correlationId"))
-    return (
-        f'<Extensions version="1.0.0.0" goalStateIncarnation="{goal_state.incarnation}">'
-        '<GuestAgentExtension xmlns:i="http://www.w3.org/2001/XMLSchema-instance"><GAFamilies /></GuestAgentExtension>'
-        "<Plugins /><PluginSettings />"
-        f'<StatusUploadBlob statusBlobType="BlockBlob">{escape(STATUS_BLOB)}</StatusUploadBlob>'
-        f'<InVMGoalStateMetaData inSvdSeqNo="{goal_state.incarnation}" createdOnTicks="637726657706205217" {ids} />'
-        "</Extensions>"
-    )
+    """ExtensionsConfig, by the goal state's plan."""
+    return extensions_xml(goal_state.plan, goal_state.incarnation)
 
 
-def certificates_xml(goal_state: GoalState) -> str:
-    """CertificateFile of a VM that has no certificates: without Data."""
+def certificates_xml(goal_state: GoalState, data: str = "", form: str = FORMAT) -> str:
+    """CertificateFile; that of a VM without certificates has no Data."""
+    told = f"<Data>{data}</Data>" if data else ""
     return (
         f'{DECLARATION}<CertificateFile xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
         ' xsi:noNamespaceSchemaLocation="certificates10.xsd"><Version>2012-11-30</Version>'
-        f"<Incarnation>{goal_state.incarnation}</Incarnation><Format>Pkcs7BlobWithPfxContents</Format>"
+        f"<Incarnation>{goal_state.incarnation}</Incarnation><Format>{escape(form)}</Format>{told}"
         "</CertificateFile>"
     )
 

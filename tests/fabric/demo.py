@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns the demo: a VM's first boot, for real, in a lab over this machine; then every process killed once.
+"""Owns the demo: a VM's first boot, for real, in a lab over this machine; goal states; extensions; each process killed.
 
 `python -m tests.fabric.demo [--shell] [--agent WORD]`, as root. With a word for Provisioning.Agent, another start takes
-the place of the kills. It checks by itself all that it tells, and that the machine is as it was; its exit status is 0
+the place of both. It checks by itself all that it tells, and that the machine is as it was; its exit status is 0
 only if all of that is right.
 """
 
@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 
-from tests.fabric import demo_kills, demo_modes
+from tests.fabric import demo_extensions, demo_goal_states, demo_kills, demo_modes
 from tests.fabric.demo_modes import Mode
 from tests.fabric.host_state import HostState, snapshot
 from tests.fabric.lab import PATH, PROJECT, Lab
 from tests.fabric.page import Page
-from tests.fabric.scene import AGENT, AGENT_LOG, Scene, Wanted
+from tests.fabric.scene import AGENT, AGENT_LOG, CONTROL, Scene, Wanted
+from tests.fabric.surroundings import Surroundings
 from tests.fabric.timeline import Event, Timeline
 from tests.fabric.waiting import WaitedInVain, until
 
@@ -43,13 +44,17 @@ def main() -> int:
     before = snapshot()
     page.line(f"{before.count()} facts noted: accounts, /etc, host name, mounts, cgroups, loop devices, network, homes")
     wanted = Wanted()
-    with Lab(mode.image(), hostname="localhost") as lab:
+    around = Surroundings.make()
+    with Lab(mode.image() | around.files(), hostname="localhost") as lab:
         went_well = first_boot(
-            page, Scene(lab), wanted, mode, wants_shell=wants_shell, is_asked_for=bool(options.agent)
+            page, Scene(lab), around, wanted, mode, wants_shell=wants_shell, is_asked_for=bool(options.agent)
         )
         if options.agent and went_well:
             start_again(page, Scene(lab))
     if not options.agent:
+        if went_well:
+            demo_goal_states.show(page, wanted)
+            demo_extensions.show(page)
         kill_each(page, wanted, went_well=went_well)
     page.heading("This machine after")
     compare(page, before)
@@ -73,7 +78,16 @@ def start_again(page: Page, scene: Scene) -> None:
         page.check(check.what, check.right, check.found)
 
 
-def first_boot(page: Page, scene: Scene, wanted: Wanted, mode: Mode, *, wants_shell: bool, is_asked_for: bool) -> bool:
+def first_boot(
+    page: Page,
+    scene: Scene,
+    around: Surroundings,
+    wanted: Wanted,
+    mode: Mode,
+    *,
+    wants_shell: bool,
+    is_asked_for: bool,
+) -> bool:
     """Boot once, watch, look at what came of it; whether the host got its Ready. `is_asked_for`: the mode was named."""
     image = wanted.medium("udf")
     mode.prepare(scene.lab)
@@ -83,7 +97,7 @@ def first_boot(page: Page, scene: Scene, wanted: Wanted, mode: Mode, *, wants_sh
     )
     page.line(f"Provisioning.Agent is {mode.agent}")
     page.line(f"DVD: pure UDF, {len(image) // 1024} KiB, account {wanted.user}, host name {wanted.host_name}")
-    scene.start_host()
+    around.start_host(scene, more=["--certificates=rsa"])
     scene.insert(image)
     page.heading("First boot (seconds since the agent's start)")
     agent = scene.start_agent()
@@ -96,7 +110,7 @@ def first_boot(page: Page, scene: Scene, wanted: Wanted, mode: Mode, *, wants_sh
     others.start()
     ready = timeline.watch(lambda: scene.is_decided() or agent.poll() is not None, READY_WITHIN_S)
     others.join(READY_WITHIN_S)
-    page.line(f"          . {timeline.verifications} verifiers seen, one before each worker got its work")
+    page.line(f"          . {timeline.verifications} verifiers seen, one or another before each worker got its work")
     ready = ready and scene.is_ready()
     page.check(f"Ready within {READY_WITHIN_S:g} s", ready, "" if ready else f"its log:\n{scene.log()}")
     page.heading("agent-supervisor ps")
@@ -128,7 +142,9 @@ def leave_shell(page: Page, lab: Lab) -> None:
     """An interactive shell in the lab; the demo goes on when it ends."""
     page.heading("A shell in the lab (its end goes on with the demo)")
     page.line(f"the agent is {AGENT}, its log {AGENT_LOG}, the host's record beside it")
-    page.line("ask it: agent-supervisor ps, agent-supervisor status --long")
+    page.line("ask it: agent-supervisor ps, status --long, goal-state, certificates, firewall show (help has all)")
+    page.line(f"steer the host: cd {PROJECT}; .venv/bin/python -m tests.fabric.wire_control {CONTROL} COMMAND...")
+    page.line("(publish, fault any:refuse, clear, ...: tests/fabric/wire_control.py and publishing.py have them all)")
     environment = {"TERM": os.environ.get("TERM", "dumb"), "PATH": f"{AGENT.parent}:{PATH}"}
     shell = lab.popen(["bash"], env=environment, stdin=None, session=False)
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -30,6 +30,7 @@ VICTIMS = (
     Victim("provisioning worker", "provisioning."),
     Victim("committer (account)", "account."),
     Victim("committer (host keys)", "host-keys."),
+    Victim("companion (ssh-keygen)", "host-keys-programs."),
     Victim("vault", "vault."),
     Victim("verifier", "verifier."),
     Victim("supervisor", "account."),

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
+from tests.fabric.plan import Plan
 from tests.fabric.wire_book import Refusal, Trial
 
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
@@ -45,19 +46,28 @@ class GoalState:
     instance_id: str = ""
     endpoint: str = ""
     extensions: bool = True
+    plan: Plan = field(default_factory=Plan)
 
     def __post_init__(self) -> None:
         if not self.instance_id:
             object.__setattr__(self, "instance_id", f"{self.deployment_id}.MachineRole_IN_0")
 
-    def successor(self, *, new_container: bool = True, instance_id: str = "") -> "GoalState":
-        """The next goal state of the same deployment: incarnation + 1."""
+    def successor(
+        self, *, new_container: bool = True, instance_id: str = "", plan: Plan | None = None, steps: int = 1
+    ) -> "GoalState":
+        """The next goal state of the same deployment: incarnation + 1, or + `steps` (0: as after a hibernation)."""
         return replace(
             self,
-            incarnation=self.incarnation + 1,
+            incarnation=self.incarnation + steps,
             container_id=_new_id() if new_container else self.container_id,
             instance_id=instance_id or self.instance_id,
+            plan=plan or self.plan,
         )
+
+    @property
+    def config_name(self) -> str:
+        """What the HostGAPlugin knows the VM by, beside the container."""
+        return f"{self.deployment_id}.{self.incarnation}.{self.deployment_id}.{self.incarnation}._MachineRole.1.xml"
 
     def xml(self, *, with_instance: bool = True) -> str:
         """The document; without an instance the role list is empty, as before the host has assigned one."""
@@ -74,7 +84,7 @@ class GoalState:
                 "    <LBProbePorts><Port>16001</Port></LBProbePorts>",
                 "  </Machine>",
                 "  <Container>",
-                f"    <ContainerId>{escape(self.container_id)}</ContainerId>",
+                f"    <ContainerId>{escape(self.container_id)}</ContainerId>{self._remote_access()}",
                 f"    {instances or '<RoleInstanceList />'}",
                 "  </Container>",
                 "</GoalState>",
@@ -94,17 +104,25 @@ class GoalState:
         }
         if not self.extensions:
             del kinds["extensionsconfig"]
+        if self.plan.users is not None:
+            kinds["remoteaccess"] = "remoteaccessinfo"
         return {name: f"{place}{kind}&incarnation={self.incarnation}" for name, kind in kinds.items()}
+
+    def _remote_access(self) -> str:
+        if self.plan.users is None:
+            return ""
+        url = f"http://{self.endpoint}{self.targets()['remoteaccess']}"
+        return f"<RemoteAccessInfo>{escape(url)}</RemoteAccessInfo>"
 
     def _role_instance(self) -> str:
         configuration = "".join(
             f"<{PARTS[name]}>{escape(f'http://{self.endpoint}{target}')}</{PARTS[name]}>"
             for name, target in self.targets().items()
+            if name in PARTS
         )
-        name = f"{self.deployment_id}.{self.incarnation}.{self.deployment_id}.{self.incarnation}._MachineRole.1.xml"
         return (
             f"<RoleInstance><InstanceId>{escape(self.instance_id)}</InstanceId><State>Started</State>"
-            f"<Configuration>{configuration}<ConfigName>{escape(name)}</ConfigName></Configuration></RoleInstance>"
+            f"<Configuration>{configuration}<ConfigName>{escape(self.config_name)}</ConfigName></Configuration></RoleInstance>"
         )
 
 
@@ -166,7 +184,7 @@ def read_health(body: bytes, trial: Trial | None = None) -> Health:
 
     The limit on Description counts the UTF-8 bytes of the text itself, after its escapes are resolved."""
     trial = trial or Trial()
-    root = _tree(body, trial)
+    root = tree(body, trial)
     right = root.name == "Health" and root.attributes == HEALTH_ROOT
     trial.demand("health-root", right, "the root is not Health with exactly the xsi and xsd namespace declarations")
     incarnation, container = root.exactly("GoalStateIncarnation", "Container")
@@ -207,13 +225,13 @@ def read_role_ids(body: bytes, trial: Trial) -> tuple[str, str]:
 
     What properties it brings the host doesn't judge: no agent is known to send any but ours, whose tests read them with
     `read_role_properties`."""
-    container_id, instance_id, _ = _role_parts(_tree(body, trial))
+    container_id, instance_id, _ = _role_parts(tree(body, trial))
     return container_id, instance_id
 
 
 def read_role_properties(body: bytes) -> RoleProperties:
     """The role properties in `body`; Refusal or ValueError for anything but the exact form of wire-protocol.md 10."""
-    root = _tree(body, Trial())
+    root = tree(body, Trial())
     container_id, instance_id, properties = _role_parts(root)
     found = [(child.name, tuple(child.attributes), child.children, child.text) for child in properties.children]
     if (root.name, root.attributes) != ("RoleProperties", {}) or properties.text.strip():
@@ -226,7 +244,7 @@ def read_role_properties(body: bytes) -> RoleProperties:
     return RoleProperties(container_id, instance_id, thumbprint)
 
 
-def _role_parts(root: "_Node") -> "tuple[str, str, _Node]":
+def _role_parts(root: "Node") -> "tuple[str, str, Node]":
     (container,) = root.exactly("Container")
     container_id, instances = container.exactly("ContainerId", "RoleInstances")
     (instance,) = instances.exactly("RoleInstance")
@@ -235,16 +253,16 @@ def _role_parts(root: "_Node") -> "tuple[str, str, _Node]":
 
 
 @dataclass
-class _Node:
+class Node:
     """One element while and after it is read."""
 
     name: str
     attributes: dict[str, str]
     trial: Trial
     text: str = ""
-    children: "list[_Node]" = field(default_factory=list)
+    children: "list[Node]" = field(default_factory=list)
 
-    def exactly(self, *names: str) -> "list[_Node]":
+    def exactly(self, *names: str) -> "list[Node]":
         """The children, which must be these, in this order, with no text between them and no attributes."""
         found = [child.name for child in self.children]
         why = f"{self.name} holds {', '.join(found) or 'no element'} instead of {', '.join(names)}"
@@ -260,13 +278,13 @@ class _Node:
         return self.text
 
 
-def _tree(body: bytes, trial: Trial) -> _Node:
+def tree(body: bytes, trial: Trial) -> Node:
     """The root of a well-formed UTF-8 document without DTD. Raises Refusal."""
-    top = _Node("", {}, trial)
+    top = Node("", {}, trial)
     path = [top]
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        node = _Node(name, attributes, trial)
+        node = Node(name, attributes, trial)
         path[-1].children.append(node)
         path.append(node)
 

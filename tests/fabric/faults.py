@@ -3,7 +3,8 @@
 
 Runs in test processes. It never decides whether a request is right.
 
-One fault is written WHERE:NAME[=ARGUMENT][*COUNT][+SKIP]. WHERE is any, other or a key of wire_rules.RESOURCES; NAME
+One fault is written WHERE:NAME[=ARGUMENT][*COUNT][+SKIP]. WHERE is any, other or the name of a
+route (a key of wire_rules.RESOURCES, a value of host_plugin.ROUTES, and those of storage.py and metadata.py); NAME
 is a key of `misbehaviour.KINDS`. It meets COUNT requests there (all, without it) after letting SKIP pass.
 """
 
@@ -11,10 +12,14 @@ import re
 import threading
 from dataclasses import dataclass
 
+from tests.fabric.answers import Answer
+from tests.fabric.host_plugin import ROUTES as PLUGIN_ROUTES
+from tests.fabric.metadata import ROUTE as METADATA_ROUTE
 from tests.fabric.misbehaviour import KINDS, Stage, Wire
-from tests.fabric.wire_rules import RESOURCES, Answer
+from tests.fabric.storage import ROUTES as STORAGE_ROUTES
+from tests.fabric.wire_rules import RESOURCES
 
-WHERES = ("any", *RESOURCES, "other")
+WHERES = ("any", *RESOURCES, *PLUGIN_ROUTES.values(), *STORAGE_ROUTES, METADATA_ROUTE, "other")
 SPEC = re.compile(r"([a-z]+):([a-z-]+)(?:=([^*+]*))?(?:\*(\d+))?(?:\+(\d+))?")
 
 

@@ -114,7 +114,7 @@ class Lab:
         with contextlib.suppress(BrokenPipeError):
             keeper.stdin.close()
         keeper.stdout.close()
-        status = keeper.wait(timeout=20)
+        status = keeper.wait(timeout=60)
         for process in self._started:
             process.wait(timeout=5)  # nsenter saw its command die with the lab
         if status != 0 and self._facts:

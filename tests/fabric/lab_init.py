@@ -33,6 +33,8 @@ def main() -> NoReturn:
     run("ip", "address", "add", WIRESERVER, "dev", "lo")
     own_cgroup(order["cgroups"], leave=not order["init"])
     os.umask(0o022)
+    # Before anybody knows us: process 1 is not told of a signal that it neither waits for nor handles.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
     print(json.dumps({"pid": host_pid}), flush=True)
     if order["init"]:
         become(order["init"])
@@ -135,10 +137,9 @@ def become(init: list[str]) -> NoReturn:
 
 
 def reap_forever() -> NoReturn:
-    """All that an idle process 1 has to do; SIGTERM, from outside, ends it and so the lab."""
+    """All that an idle process 1 has to do; SIGTERM, from outside, ends it and so the lab. Both are blocked."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
     while signal.sigwait({signal.SIGCHLD, signal.SIGTERM}) != signal.SIGTERM:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:

@@ -7,11 +7,11 @@ meets it.
 
 import gzip
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
-from tests.fabric.wire_rules import REASONS, Answer
+from tests.fabric.answers import REASONS, Answer
 
 HUGE_BYTES = 8 * 1024 * 1024 + 1
 ENDLESS_BYTES = 64 * 1024 * 1024  # after that much the "endless" ones end after all
@@ -46,11 +46,13 @@ class Stage(Enum):
 def encode(answer: Answer, extra: tuple[Header, ...] = (), *, length: str | None = "", close: bool = False) -> bytes:
     """The head and body of `answer`; `length` overrides Content-Length, None leaves it out."""
     headers: list[Header] = [("Server", "Microsoft-IIS/10.0"), ("x-ms-version", "2012-11-30")]
+    if answer.date:
+        headers += [("Date", answer.date), ("x-ms-azure-host-date", answer.date)]
     if answer.body:
         headers.append(("Content-Type", answer.content_type))
     if length is not None:
         headers.append(("Content-Length", length or str(len(answer.body))))
-    headers += extra
+    headers += [*answer.headers, *extra]
     if close:
         headers.append(("Connection", "close"))
     head = f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Status')}\r\n"
@@ -210,6 +212,32 @@ def _garbage_after(wire: Wire, answer: Answer, _argument: str, close: bool) -> b
     return True
 
 
+def _bomb(wire: Wire, answer: Answer, _argument: str, close: bool) -> bool:
+    squeezed = Answer(answer.status, gzip.compress(b" " * ENDLESS_BYTES, 1), answer.content_type)
+    wire.send(encode(squeezed, (("Content-Encoding", "gzip"),), close=close))
+    return True
+
+
+def _instead(made: Callable[[bytes], bytes]) -> Play:
+    """A whole answer, right in every way but for what it says."""
+
+    def play(wire: Wire, answer: Answer, _argument: str, close: bool) -> bool:
+        wire.send(encode(replace(answer, body=made(_filled(answer).body)), close=close))
+        return True
+
+    return play
+
+
+def _garbled(body: bytes) -> bytes:
+    return bytes(byte ^ 0x55 for byte in body)
+
+
+def _laughing(_body: bytes) -> bytes:
+    """Entities that would be gigabytes, if anybody resolved them."""
+    levels = "".join(f'<!ENTITY l{at} "{f"&l{at - 1};" * 10}">' for at in range(1, 10))
+    return f'<?xml version="1.0"?><!DOCTYPE l [<!ENTITY l0 "ha">{levels}]><l>&l9;</l>'.encode()
+
+
 @dataclass(frozen=True)
 class Kind:
     """A named fault: how it is played, when it strikes, the form and default of its argument, its status."""
@@ -248,6 +276,12 @@ KINDS: dict[str, Kind] = {
     "huge": Kind(_huge, Stage.SPOILED, r"\d{1,10}", str(HUGE_BYTES)),
     "flood": Kind(_flood, Stage.SPOILED),
     "gzip": Kind(_gzip, Stage.SPOILED),
+    "bomb": Kind(_bomb, Stage.SPOILED),
+    "empty": Kind(_instead(lambda _: b""), Stage.SPOILED),
+    "cut": Kind(_instead(lambda body: body[: len(body) // 2]), Stage.SPOILED),
+    "garbled": Kind(_instead(_garbled), Stage.SPOILED),
+    "stranger": Kind(_instead(lambda _: b"<Other><Document /></Other>"), Stage.SPOILED),
+    "laughs": Kind(_instead(_laughing), Stage.SPOILED),
     "delay": Kind(_delay, Stage.WHOLE, SECONDS, "1"),
     "drip": Kind(_drip, Stage.WHOLE, SECONDS, "0.05"),
     "no-length": Kind(_no_length, Stage.WHOLE),

@@ -98,13 +98,17 @@ class Report:
         return " ".join(filter(None, (self.health.state, self.health.sub_status, self.health.description)))
 
 
+# What the log says at the start of a supervisor, and when it has read the medium.
+STARTED, READ = " INFO supervisor agent-supervisor ", " read: account "
+
+
 @dataclass
 class Scene:
     """One VM. `lab` is up already; `agent_cgroup` is where the agent runs, below the lab's own groups."""
 
     lab: Lab
     agent_cgroup: str = "agent"
-    _read: tuple[int, list[dict[str, object]]] = field(default=(0, []))
+    _read: tuple[int, list[dict[str, object]]] = field(default_factory=lambda: (0, []))
 
     def start_host(self, *faults: str, more: Sequence[str] = ()) -> None:
         """Have the emulated host listen on its real address; `faults` as wireserver's --fault takes them, `more` are
@@ -126,6 +130,11 @@ class Scene:
         """Tell the running host something (wire_control.Control has the list)."""
         return ask(self.lab.path(CONTROL), command)
 
+    def publish(self, *words: str, **plan: object) -> Mapping[str, object]:
+        """Have the host publish its next goal state: the words of publishing.py; the plan, if any, as plan.Plan has
+        it."""
+        return self.steer(" ".join(("publish", *words, *([json.dumps(plan)] if plan else []))))
+
     def insert(self, image: bytes) -> None:
         """Put a DVD in the drive."""
         self.lab.path(MEDIUM).write_bytes(image)
@@ -146,12 +155,15 @@ class Scene:
 
     def records(self) -> list[dict[str, object]]:
         """Every request that the host saw, oldest first (recording.Record, as JSON has it)."""
+        at, known = self._read
         try:
-            text = self.lab.path(RECORD).read_text()
+            with self.lab.path(RECORD).open("rb") as file:
+                file.seek(at)
+                whole, end, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
             return []
-        if len(text) != self._read[0]:
-            self._read = len(text), [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+        if end:
+            self._read = at + len(whole) + 1, [*known, *map(json.loads, whole.splitlines())]
         return self._read[1]
 
     def reports(self) -> list[Report]:
@@ -171,6 +183,10 @@ class Scene:
     def is_settled(self) -> bool:
         """Has the host accepted Ready, and has the agent made what it makes only after that?"""
         return self.is_ready() and self.lab.path(TRANSPORT_CERTIFICATE).exists()
+
+    def is_fresh(self) -> bool:
+        """Is the supervisor that runs now one that has read no medium? The one that has makes room for it."""
+        return READ not in self.log().rpartition(STARTED)[2]
 
     def is_decided(self) -> bool:
         """Has the host been told how provisioning ended, well or not?"""

@@ -26,8 +26,8 @@ class Event:
 
 
 class Timeline:
-    """Watches from its making on, until what it waits for is there. `verifications`: so many verifiers were seen, one a
-    worker; they have no lines of their own."""
+    """Watches from its making on, until what it waits for is there. `verifications`: so many verifiers were seen, of
+    which each looks at a few workers; they have no lines of their own."""
 
     def __init__(self, scene: Scene, facts: Facts, tell: Callable[[Event], None]) -> None:
         self._scene = scene

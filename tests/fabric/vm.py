@@ -34,7 +34,7 @@ ITS_OWN = (
     "/var/log/waagent.log",
     "/etc/ssh/.agent-supervisor-host-keys",
 )
-PS_WITHIN_S = 1.0
+PS_WITHIN_S = 3.0
 AT_A_TIME = 3
 C = TypeVar("C")
 
@@ -70,6 +70,11 @@ class Vm:
         """Spawner and supervisor, as the host numbers them, once there is somebody to ask."""
         until("an agent that answers", self.ps_or_none)
         return spawner_pid(self.agent), supervisor_pid(self.agent)
+
+    def settled(self) -> tuple[int, int]:
+        """The same, once the supervisor that has provisioned has made room for the next one."""
+        until("a fresh supervisor", lambda: self.scene.is_fresh() and self.ps_or_none())
+        return self.residents()
 
     def ps(self) -> Snapshot:
         """What the control socket answers now; OSError while nobody listens there."""

@@ -12,7 +12,7 @@ class WaitedInVain(AssertionError):
     """A condition did not come true in its time."""
 
 
-def until(what: str, condition: Callable[[], T], timeout_s: float = 10.0, every_s: float = 0.02) -> T:
+def until(what: str, condition: Callable[[], T], timeout_s: float = 30.0, every_s: float = 0.02) -> T:
     """The first true value of `condition`; WaitedInVain, naming `what`, after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:

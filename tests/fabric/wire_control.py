@@ -14,13 +14,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.fabric import publishing
 from tests.fabric.acceptor import Acceptor
 from tests.fabric.documents import GoalState
-from tests.fabric.wire_rules import Offer
+from tests.fabric.neighbours import Places
+from tests.fabric.plan import read_plan
+from tests.fabric.wire_rules import VM, Offer
 from tests.fabric.wireserver import Options, WireServer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-COMMAND_BYTES = 4096
+COMMAND_BYTES = 16 * 1024 * 1024
 
 
 class Control:
@@ -29,9 +32,12 @@ class Control:
     One connection carries one command line and one JSON answer: {"ok": true, ...} or {"ok": false, "error": text}.
 
         state                                   what the host knows and saw, in short
-        publish [same-container] [incomplete=N] publish the next goal state
+        publish, fast, envelopes, plugin, ...   as publishing.py has them
         fault SPEC                              add a fault (faults.py), or any:refuse[=SECONDS]
         clear                                   forget all faults, listen again
+        channel [identity=NAME] WORD...         change the secure channel (host_channel.Channel.set has the words)
+        caller ADDRESS NAME                     who calls from there has a secure channel of his own
+        clock SECONDS                           so far is the host's clock ahead
         wait STATE[/SUBSTATUS] SECONDS          until the last accepted health report says so
         stop                                    end the program
 
@@ -57,12 +63,14 @@ class Control:
         match command.split():
             case ["state"]:
                 return self._server.state()
-            case ["publish", *options]:
-                return self._publish(options)
+            case [name, *_] if name in publishing.COMMANDS:
+                return publishing.publish(self._server, command)
             case ["fault", *words]:
                 self._server.fault(" ".join(words))
             case ["clear"]:
                 self._server.clear_faults()
+            case ["channel" | "caller" | "clock", *_]:
+                self._change_channel(command.split())
             case ["wait", state, seconds]:
                 self._wait(state, float(seconds))
             case ["stop"]:
@@ -71,16 +79,18 @@ class Control:
                 raise ValueError(f"no such command: {command!r}")
         return {}
 
-    def _publish(self, options: list[str]) -> dict[str, Any]:
-        incomplete = 0
-        for option in options:
-            name, _, value = option.partition("=")
-            if name == "incomplete":
-                incomplete = int(value)
-            elif option != "same-container":
-                raise ValueError(f"no such option: {option!r}")
-        goal_state = self._server.publish(new_container="same-container" not in options, incomplete=incomplete)
-        return {"incarnation": goal_state.incarnation, "container_id": goal_state.container_id}
+    def _change_channel(self, command: list[str]) -> None:
+        match command:
+            case ["channel", *words]:
+                named = [word.partition("=")[2] for word in words if word.startswith("identity=")]
+                others = [word for word in words if not word.startswith("identity=")]
+                self._server.set_channel(*others, identity=named[-1] if named else VM)
+            case ["caller", address, identity]:
+                self._server.name_caller(address, identity)
+            case ["clock", ahead_s]:
+                self._server.set_clock(float(ahead_s))
+            case _:
+                raise ValueError(f"no such command: {' '.join(command)!r}")
 
     def _wait(self, wanted: str, timeout_s: float) -> None:
         state, _, sub_status = wanted.partition("/")
@@ -134,10 +144,25 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, metavar="FILE.jsonl", help="one JSON line a request, appended")
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="a Unix socket to steer it by")
     parser.add_argument("--fault", action="append", default=[], metavar="WHERE:NAME[=ARGUMENT][*COUNT][+SKIP]")
+    parser.add_argument("--channel", default="absent", metavar="WORDS", help="the secure channel, see `channel` above")
+    parser.add_argument("--plan", default="{}", metavar="JSON", help="what the first goal state wants (plan.Plan)")
+    parser.add_argument("--certificates", default="", metavar="KINDS", help="what the tenant has (tenant.KINDS)")
+    parser.add_argument("--plugin", metavar="ADDRESS:PORT", help="the HostGAPlugin listens there")
+    parser.add_argument("--metadata", metavar="ADDRESS:PORT", help="the instance metadata service listens there")
+    parser.add_argument("--storage", metavar="ADDRESS:PORT", help="the storage account listens there")
+    parser.add_argument("--account", default="", metavar="URL", help="scheme and host of its URLs")
+    parser.add_argument("--identity", type=Path, metavar="FILE.pem", help="its certificate and key; without: no TLS")
+    parser.add_argument("--proxy", metavar="ADDRESS:PORT", help="a proxy listens there")
     parser.add_argument("--incarnation", type=int, default=1)
     parser.add_argument("--incomplete", type=int, default=0, help="goal state answers without role instance at first")
     parser.add_argument("--byte-order-mark", action="store_true")
     return parser.parse_args()
+
+
+def _places(arguments: argparse.Namespace) -> Places:
+    told = {name: getattr(arguments, name) for name in ("plugin", "metadata", "storage", "proxy")}
+    addresses = {name: _address(written) for name, written in told.items() if written}
+    return Places(identity=arguments.identity, **addresses)
 
 
 def _address(written: str) -> tuple[str, int]:
@@ -149,14 +174,21 @@ def serve() -> int:
     """Run until SIGTERM, SIGINT or the command `stop`; prints "listening ADDRESS:PORT" when ready."""
     arguments = _arguments()
     absent = tuple(map(_address, arguments.not_emulated))
-    goal_state = GoalState(incarnation=arguments.incarnation)
-    offer = Offer(goal_state=goal_state, incomplete=arguments.incomplete, byte_order_mark=arguments.byte_order_mark)
-    options = Options(offer, arguments.record, not_emulated=absent)
+    goal_state = GoalState(incarnation=arguments.incarnation, plan=read_plan(arguments.plan))
+    offer = Offer(
+        goal_state=goal_state,
+        incomplete=arguments.incomplete,
+        byte_order_mark=arguments.byte_order_mark,
+        storage=arguments.account,
+        certificates=tuple(filter(None, arguments.certificates.split(","))),
+    )
+    options = Options(offer, arguments.record, not_emulated=absent, neighbours=_places(arguments))
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread starts: sigwait alone takes them
     with ExitStack() as stack:
         server = stack.enter_context(WireServer(_address(arguments.listen), options=options))
         if arguments.control is not None:
             stack.enter_context(Control(server, arguments.control))
+        server.set_channel(*arguments.channel.split())
         for fault in arguments.fault:
             server.fault(fault)
         print(f"listening {server.address[0]}:{server.address[1]}", flush=True)

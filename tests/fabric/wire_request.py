@@ -25,7 +25,8 @@ class Incomplete(Exception):
 
 @dataclass
 class Request:
-    """One request as far as it was read; `refusal` is what is wrong with its form, None when nothing is."""
+    """One request as far as it was read; `refusal` is what is wrong with its form, None when nothing is. `caller` is
+    the address that it came from."""
 
     method: str = ""
     target: str = ""
@@ -34,6 +35,7 @@ class Request:
     body: bytes = b""
     trial: Trial = field(default_factory=Trial)
     refusal: Refusal | None = None
+    caller: str = ""
 
     def header(self, name: str) -> str | None:
         """The first header called `name`, in any case."""
@@ -42,6 +44,15 @@ class Request:
     @property
     def wants_close(self) -> bool:
         return (self.header("Connection") or "").lower() == "close"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one service demands of a request's form: the names by which it may be called (none: by the address that was
+    connected to), the size of a body."""
+
+    hosts: tuple[str, ...] = ()
+    most_body_bytes: int = MAX_BODY_BYTES
 
 
 class Reader:
@@ -96,11 +107,11 @@ class Reader:
         self._buffer += chunk
 
 
-def read_request(reader: Reader, address: tuple[str, int], request: Request) -> None:
+def read_request(reader: Reader, address: tuple[str, int], request: Request, terms: Terms | None = None) -> None:
     """Fill `request`, field by field, from `reader`; `address` is the host and port that the client connected to.
 
     Raises Incomplete, or Refusal: what is wrong with a request's form leaves its connection unusable."""
-    trial = request.trial
+    trial, terms = request.trial, terms or Terms()
     first = reader.line(trial)
     parts = REQUEST_LINE.fullmatch(first)
     if parts is None:
@@ -112,9 +123,9 @@ def read_request(reader: Reader, address: tuple[str, int], request: Request) -> 
         headers.append(_header(line, trial))
         request.headers = tuple(headers)
         trial.demand("header-count", len(headers) <= MAX_HEADERS, f"more than {MAX_HEADERS} headers")
-    request.body = reader.exactly(_body_size(request))
+    request.body = reader.exactly(_body_size(request, terms.most_body_bytes))
     trial.demand("in-time", True, "")
-    _judge_form(request, address)
+    _judge_form(request, terms.hosts or _names(address))
 
 
 def _header(line: str, trial: Trial) -> tuple[str, str]:
@@ -123,7 +134,7 @@ def _header(line: str, trial: Trial) -> tuple[str, str]:
     return name, value.strip(" \t")
 
 
-def _body_size(request: Request) -> int:
+def _body_size(request: Request, most_bytes: int) -> int:
     demand = request.trial.demand
     lengths = [value for name, value in request.headers if name.lower() == "content-length"]
     chunked = request.header("Transfer-Encoding") is not None
@@ -133,17 +144,21 @@ def _body_size(request: Request) -> int:
     if not lengths:
         return 0
     demand("length-once", len(lengths) == 1, "more than one Content-Length")
-    right = bool(re.fullmatch(r"[0-9]{1,9}", lengths[0])) and int(lengths[0]) <= MAX_BODY_BYTES
-    demand("length-size", right, f"Content-Length {lengths[0][:40]!r} is not a size up to {MAX_BODY_BYTES}")
+    right = bool(re.fullmatch(r"[0-9]{1,9}", lengths[0])) and int(lengths[0]) <= most_bytes
+    demand("length-size", right, f"Content-Length {lengths[0][:40]!r} is not a size up to {most_bytes}")
     return int(lengths[0])
 
 
-def _judge_form(request: Request, address: tuple[str, int]) -> None:
+def _names(address: tuple[str, int]) -> tuple[str, ...]:
+    with_port = f"{address[0]}:{address[1]}"
+    return (with_port, address[0]) if address[1] == 80 else (with_port,)
+
+
+def _judge_form(request: Request, hosts: tuple[str, ...]) -> None:
     """Hold a request that was read whole against the rules of form. Raises Refusal."""
     demand = request.trial.demand
     names = [name.lower() for name, _ in request.headers]
     twice = sorted({name for name in names if names.count(name) > 1})
-    hosts = [f"{address[0]}:{address[1]}"] + ([address[0]] if address[1] == 80 else [])
     host, connection = request.header("Host"), request.header("Connection")
     demand("http-version", request.version == "HTTP/1.1", f"{request.version} instead of HTTP/1.1")
     path = request.target.startswith("/")

@@ -8,21 +8,25 @@ import contextlib
 import socket
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from tests.fabric.answers import Judgement
 from tests.fabric.faults import Fault, Script
 from tests.fabric.misbehaviour import Stage, encode
 from tests.fabric.recording import Record, Recording, Verdict
 from tests.fabric.wire_book import Refusal
-from tests.fabric.wire_request import Incomplete, Reader, Request, read_request
-from tests.fabric.wire_rules import Judgement, route
+from tests.fabric.wire_request import WITH_BODY, Incomplete, Reader, Request, Terms, read_request
+
+MOST_RECORDED_BYTES = 1024 * 1024
 
 
 class Judge(Protocol):
     """Who decides on the requests to one address."""
 
     def judge(self, request: Request) -> Judgement: ...
+
+    def route(self, request: Request) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -34,19 +38,20 @@ class Desk:
     faults: Script
     stopping: threading.Event
     patience_s: float
+    terms: Terms = field(default_factory=Terms)
 
     def decide(self, number: int, request: Request) -> tuple[Judgement, Fault | None]:
         """Judge, choose the fault, record, act: one step for every other thread."""
         with self.recording.changed:
             judgement = self.judge.judge(request)
-            fault = None if request.refusal else self.faults.take(route(request))
+            fault = None if request.refusal else self.faults.take(self.judge.route(request))
             stage = Stage.WHOLE if fault is None else fault.stage
             verdict: Verdict = "accepted"
             if judgement.why:
                 verdict = "refused"
             elif stage is Stage.INSTEAD:
                 verdict = "faulted"
-            elif stage is Stage.WHOLE or request.method == "POST":
+            elif stage is Stage.WHOLE or request.method in WITH_BODY:
                 judgement.effect()  # who gets half a goal state has not fetched it; a report counts, heard or not
             status = judgement.answer.status if fault is None else fault.status(judgement.answer)
             decided = (verdict, judgement.why, judgement.rule)
@@ -60,12 +65,12 @@ class Desk:
         self.recording.add(
             Record(
                 connection=number,
-                route=route(request),
+                route=self.judge.route(request),
                 method=request.method,
                 target=request.target,
                 version=request.version,
                 headers=request.headers,
-                body=request.body.decode(errors="backslashreplace"),
+                body=request.body[:MOST_RECORDED_BYTES].decode(errors="backslashreplace"),
                 status=status,
                 verdict=decided[0],
                 why=decided[1],
@@ -84,6 +89,7 @@ class Session:
         self._client = client
         self._was_reset = False
         peer = client.getpeername()
+        self._caller = str(peer[0])
         self._number = desk.recording.connected(f"{peer[0]}:{peer[1]}")
 
     def serve(self) -> None:
@@ -129,9 +135,9 @@ class Session:
         if not reader.begin():
             self._client_closed()
             return False
-        request = Request()
+        request = Request(caller=self._caller)
         try:
-            read_request(reader, self._client.getsockname()[:2], request)
+            read_request(reader, self._client.getsockname()[:2], request, self._desk.terms)
         except Incomplete as incomplete:
             if not self._desk.stopping.is_set():
                 self._desk.record(self._number, request, ("broken", f"broken: {incomplete}", ""), None, "")

@@ -146,8 +146,6 @@ FORM = (
 
 RESOURCE = (
     Wrong("emulated", "sharedconfig", "not emulated: GET /machine/", aiming("sharedConfig", "fullConfig"), 404),
-    Wrong("emulated", "health", "POST /machine?comp=telemetrydata", aiming("health", "telemetrydata"), 404),
-    Wrong("emulated", "health", "POST /HealthService", aiming("/machine?comp=health", "/HealthService"), 404),
     Wrong("resource", "goalstate", "no such resource", aiming("/machine/", "/machine"), 404),
     Wrong("resource", "health", "no such resource", aiming("/machine", "/machine/"), 404),
     Wrong("resource", "versions", "no such resource", aiming("/?comp", "/?compx"), 404),
@@ -184,7 +182,7 @@ RESOURCE = (
 
 HEALTH = (
     Wrong("xml", "health", "not well-formed", replacing("</State>", "</Sate>")),
-    Wrong("xml", "health", "not well-formed", having("Content-Length", "40")),
+    Wrong("xml", "health", "not well-formed", lambda d: d.having("Content-Length", "40").adding("Connection", "close")),
     Wrong("xml-no-dtd", "health", "has a DTD", replacing("<Health xmlns", "<!DOCTYPE Health><Health xmlns")),
     Wrong("xml-elements", "health", "Health holds no element", replacing(READY, "")),
     Wrong("xml-elements", "health", "GoalStateIncarnation, More, Cont", replacing("<Container>", "<More/><Container>")),

@@ -6,36 +6,42 @@ outlive its owner's `stop`.
 """
 
 import socket
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from supervisor.clock import Clock, SystemClock
-from tests.fabric.acceptor import Acceptor
+from tests.fabric.channel_control import ChannelControl
 from tests.fabric.documents import GoalState, Health, RoleProperties, read_role_properties
+from tests.fabric.doors import Door, Entrance, Service, written
 from tests.fabric.faults import Fault, Script
+from tests.fabric.goal_state_control import GoalStateControl
+from tests.fabric.neighbours import Neighbours, Places
 from tests.fabric.recording import Connection, Record, Recording
 from tests.fabric.wire_rules import Host, NotEmulated, Offer
 from tests.fabric.wire_session import Desk, Session
 
-REFUSE = "any:refuse"
+ANY, REFUSE = "any", "refuse"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the host offers, where its records go (one JSON line each), how long a request may take to arrive, and the
-    addresses where the real host has services that this one lacks: what comes there is refused as not emulated."""
+    """What the host offers, where its records go (one JSON line each), how long a request may take to arrive, the
+    addresses where the real host has services that this one lacks: what comes there is refused as not emulated; and
+    where it has others (neighbours.py)."""
 
     offer: Offer = field(default_factory=Offer)
     record: Path | None = None
     patience_s: float = 10.0
     not_emulated: tuple[tuple[str, int], ...] = ()
+    neighbours: Places = field(default_factory=Places)
 
 
-class WireServer:
+class WireServer(ChannelControl, GoalStateControl):
     """The emulated WireServer. Start it once, by `start` or as a context; its state stays readable after `stop`."""
 
     def __init__(
@@ -45,10 +51,10 @@ class WireServer:
         self._options = options or Options()
         self.recording = Recording(clock or SystemClock(), self._options.record)
         self.faults = Script()
-        self._acceptor = Acceptor("wireserver", self._listen, self._serve)
-        self._others: list[Acceptor] = []
+        self._around: Neighbours | None = None
+        self._main = Door("wireserver", self._listen, self._serve)
+        self._doors: dict[str, Entrance] = {ANY: self._main}
         self._reserved: socket.socket | None = None
-        self._reopening: threading.Timer | None = None
         self._host: Host | None = None
         self._started: Desk | None = None
 
@@ -60,18 +66,23 @@ class WireServer:
             raise RuntimeError("a WireServer starts once")
         self._reserved = self._bind()  # keeps the port ours while the listener is closed
         self.address = self._reserved.getsockname()[:2]
-        self._host = Host(self._options.offer, _written(self.address))
-        self._started = Desk(self.recording, self._host, self.faults, self._acceptor.stopping, self._options.patience_s)
-        self.recording.open()
-        self._acceptor.open()
+        self._host = Host(self._options.offer, written(self.address), self.recording.clock)
+        stopping, patience_s = self._main.stopping, self._options.patience_s
+        self._started = Desk(self.recording, self._host, self.faults, stopping, patience_s)
         for address in self._options.not_emulated:
-            self._refuse_at(address)
+            service = Service(address, NotEmulated(written(address)), Script())  # faults are not for it
+            self._doors[written(address)] = Door.of(service, self.recording, patience_s)
+        places = self._options.neighbours
+        self._around = Neighbours(places, self._host, self.faults, self.recording, patience_s)
+        self._doors |= self._around.doors
+        self.recording.open()
+        for door in self._doors.values():
+            door.open()
 
     def stop(self) -> None:
         """End every connection and thread, within a second; harmless when done before."""
-        self._cancel_reopening()
-        for acceptor in (self._acceptor, *self._others):
-            acceptor.stop()
+        for door in self._doors.values():
+            door.stop()
         self.recording.close()
         if self._reserved is not None:
             self._reserved.close()
@@ -87,34 +98,25 @@ class WireServer:
 
     # --- what it does
 
-    def publish(self, *, new_container: bool = True, instance_id: str = "", incomplete: int = 0) -> GoalState:
-        """Publish the next goal state; its first `incomplete` answers lack the role instance."""
-        with self.recording.changed:
-            goal_state = self._state.goal_state.successor(new_container=new_container, instance_id=instance_id)
-            self._state.publish(goal_state, incomplete)
-            self.recording.changed.notify_all()
-            return goal_state
-
     def fault(self, text: str) -> None:
         """Add a fault as tests/fabric/faults.py writes it. Raises ValueError.
 
-        `any:refuse[=SECONDS]` is one more: nobody listens until then, or until `clear_faults`."""
+        `WHERE:refuse[=SECONDS]` is one more: nobody listens until then, or until `clear_faults`. WHERE is any (the
+        WireServer's own address), or a neighbour: plugin, storage, metadata, proxy."""
         name, _, seconds = text.partition("=")
-        if name != REFUSE:
+        where, _, kind = name.partition(":")
+        if kind != REFUSE:
             self.faults.add(Fault.parse(text))
-            return
-        pause_s = float(seconds) if seconds else None
-        self._cancel_reopening()
-        self._acceptor.close()
-        if pause_s is not None:
-            self._reopening = threading.Timer(pause_s, self._acceptor.open)
-            self._reopening.start()
+        elif where in self._doors:
+            self._doors[where].shut(float(seconds) if seconds else None)
+        else:
+            raise ValueError(f"{where!r} is none of {', '.join(self._doors)}")
 
     def clear_faults(self) -> None:
         """Forget all faults and listen again."""
         self.faults.clear()
-        self._cancel_reopening()
-        self._acceptor.open()
+        for door in self._doors.values():
+            door.open()
 
     # --- what it saw
 
@@ -164,8 +166,11 @@ class WireServer:
         with self.recording.changed:
             health = self.health
             return {
-                "address": _written(self.address),
-                "goal_state": asdict(self.goal_state),
+                "address": written(self.address),
+                "goal_state": {**asdict(self.goal_state), "plan": msgspec.to_builtins(self.goal_state.plan)},
+                "thumbprints": list(self.tenancy.thumbprints),
+                "events": len(self.events),
+                "observations": len(self.observations),
                 "health": None if health is None else asdict(health),
                 "health_reports": len(self.health_reports),
                 "requests": len(self.records),
@@ -173,6 +178,9 @@ class WireServer:
                 "connections": len(self.connections),
                 "open": sum(connection.ended is None for connection in self.connections),
                 "half_closed": sum(connection.half_closed for connection in self.connections),
+                "statuses": len(self.statuses),
+                "etag": self._neighbours.plugin.etag,
+                "channels": {name: asdict(channel) for name, channel in self._state.channels.items()},
                 "faults": [str(fault) for fault in self.faults.pending],
             }
 
@@ -185,22 +193,16 @@ class WireServer:
         return self._host
 
     @property
+    def _neighbours(self) -> Neighbours:
+        if self._around is None:
+            raise RuntimeError("the WireServer was never started")
+        return self._around
+
+    @property
     def _desk(self) -> Desk:
         if self._started is None:
             raise RuntimeError("the WireServer was never started")
         return self._started
-
-    def _refuse_at(self, address: tuple[str, int]) -> None:
-        """Listen at `address` as well, to refuse aloud whatever comes there. Faults are not for it."""
-
-        def serve(client: socket.socket) -> None:
-            Session(desk, client).serve()
-
-        acceptor = Acceptor(_written(address), lambda: socket.create_server(address), serve)
-        judge = NotEmulated(_written(address))
-        desk = Desk(self.recording, judge, Script(), acceptor.stopping, self._options.patience_s)
-        self._others.append(acceptor)
-        acceptor.open()
 
     def _bind(self) -> socket.socket:
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -218,18 +220,8 @@ class WireServer:
         listener.listen(128)
         return listener
 
-    def _cancel_reopening(self) -> None:
-        reopening, self._reopening = self._reopening, None
-        if reopening is not None:
-            reopening.cancel()
-            reopening.join()
-
     def _serve(self, client: socket.socket) -> None:
         Session(self._desk, client).serve()
-
-
-def _written(address: tuple[str, int]) -> str:
-    return f"{address[0]}:{address[1]}"
 
 
 if __name__ == "__main__":

@@ -174,9 +174,9 @@ def test_homes_where_policy_lets_none_be_made_are_told_before_anything_is() -> N
 
 RESTORECON = r"""#!/bin/sh
 # Marks what it is to label by a time of its own; says what it was told.
-[ "$1 $2" = "-F --" ] || { echo "unexpected $1 $2" >&2; exit 1; }
-shift 2
-touch -h -d @1000000000 -- "$@"
+[ "$1 $2 $3" = "-i -F --" ] || { echo "unexpected $1 $2 $3" >&2; exit 1; }
+shift 3
+touch -c -h -d @1000000000 -- "$@"
 """
 LABELLED = "1000000000"
 
@@ -198,7 +198,7 @@ def test_where_selinux_is_on_all_that_was_written_is_labelled() -> None:
         vm.boot(vm.wanted.medium())
         vm.scene.wait_until_ready()
         assert "labels: done | " in vm.scene.log()
-        assert "paths have the labels that the system's policy names" in vm.scene.log()
+        assert "paths, all that are there have the labels that the system's policy names" in vm.scene.log()
         # What comes after: the agent's own, in folders that were labelled, and what the kernel's clock touches.
         ours = ("/var/lib/agent-supervisor", "/var/lib/waagent", "/var/log/")
         written = [change.path for change in vm.lab.changed() if change.kind != "deleted"]

@@ -81,8 +81,14 @@ def test_all_types_are_told_to_everybody_before_ready_and_the_console_is_left_th
         assert routes(vm)[-2:] == ["roleproperties", "Ready"]
         assert " INFO provisioning account: done" in shown
         assert shown.splitlines()[-1].endswith(" INFO host accepted Ready")
+        vm.settled()
+        until("the first goal state of the process that goes on", lambda: vm.ps().overview.incarnation)
+        # One that is published while the last is being fetched makes its documents go, which the host then refuses.
+        until("the first in force", lambda: "incarnation_1, the WireServer's, is in force" in vm.scene.log(), 15)
         vm.scene.steer("publish")
-        until("a line of the steady agent", lambda: "goal state 2" in vm.scene.log(), timeout_s=15)
+        until("a line of the steady agent", lambda: "incarnation_2" in vm.scene.log(), timeout_s=15)
+        kept = "ls /var/lib/waagent/history/*__2/Certificates.json"
+        until("it is kept", lambda: vm.lab.run(["sh", "-c", kept]).returncode == 0, 15)
         assert console.read_text() == shown
         assert vm.told(vm.wanted.password or "") == []
         assert vm.mistakes() == []

@@ -101,7 +101,7 @@ def test_a_vm_without_an_id_is_provisioned_once_and_its_image_again() -> None:
         wait_until_done(first)
         image = captured(first, STATE)
         assert first.lab.read(MARKER) == b"unknown"
-        _, supervisor = first.residents()
+        _, supervisor = first.settled()
         assert kill_process(supervisor)
         until("the next one", lambda: first.story() == DONE_EARLIER)
         assert first.scene.stop_agent(first.agent) == 0

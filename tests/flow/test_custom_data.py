@@ -41,7 +41,7 @@ def test_it_runs_once_as_root_with_nothing_of_ours() -> None:
         ]
         assert (told["folder"], told["umask"], told["folders"]) == ("/\n", "0022\n", "")
         assert told.descriptors() == {"/dev/null", PATH, OUTPUT}
-        assert any(line.endswith(f"/workers/{KIND}.0") for line in told["groups"].splitlines())
+        assert any(line.endswith(f"/workers/{KIND}-programs.0") for line in told["groups"].splitlines())
         # Before the step that locks it.
         assert not told["shadow"].startswith("root:*LOCK*")
         assert stat.S_IMODE(vm.lab.path(PATH).stat().st_mode) == 0o700
@@ -66,7 +66,7 @@ def test_it_is_ended_when_its_time_is_over() -> None:
         assert Told(vm.lab).count("runs") == 1
 
 
-@pytest.mark.parametrize("victim", ["supervisor", "spawner", "committer"])
+@pytest.mark.parametrize("victim", ["supervisor", "spawner", "committer", "companion"])
 def test_whoever_is_killed_meanwhile_it_is_not_run_again(victim: str) -> None:
     with booted(Wanted(custom_data=WAITING), CONFIG) as vm:
         vm.scene.insert(vm.wanted.medium())
@@ -79,7 +79,9 @@ def test_whoever_is_killed_meanwhile_it_is_not_run_again(victim: str) -> None:
         assert (row.state, row.since_s > 0) == ("working", True)
         spawner, supervisor = vm.residents()
         committer = min(vm.scene.workers()[f"{KIND}.0"])
-        assert kill_process({"supervisor": supervisor, "spawner": spawner, "committer": committer}[victim])
+        companion = min(vm.scene.workers()[f"{KIND}-programs.0"])
+        victims = {"supervisor": supervisor, "spawner": spawner, "committer": committer, "companion": companion}
+        assert kill_process(victims[victim])
         until("Ready", lambda: unit.keep_running() and vm.scene.is_settled(), 20)
         vm.agents.append(unit.agent)
         go(vm.lab)

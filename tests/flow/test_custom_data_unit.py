@@ -104,16 +104,20 @@ def test_systemd_ends_it_when_its_time_is_over() -> None:
 
 
 def victims(lab: SystemdLab) -> dict[str, list[int]]:
-    """Our processes of each sort, as the lab numbers them."""
+    """Our processes of each sort, as the lab numbers them; committer and companion only while both live."""
     spawner = int(lab.show(UNIT, "MainPID")["MainPID"])
-    found: dict[str, list[int]] = {"spawner": [spawner], "supervisor": [], "committer": []}
+    found: dict[str, list[int]] = {"spawner": [spawner], "supervisor": [], "committer": [], "companion": []}
+    workers: list[int] = []
     for process in lab.processes():
         if process.parent == spawner:
-            found["supervisor" if "supervisor.main" in process.argv else "committer"].append(process.pid)
+            (found["supervisor"] if "supervisor.main" in process.argv else workers).append(process.pid)
+    if len(workers) == 2:
+        # The companion is forked first.
+        found["companion"], found["committer"] = ([pid] for pid in sorted(workers))
     return found
 
 
-@pytest.mark.parametrize("victim", ["supervisor", "spawner", "committer"])
+@pytest.mark.parametrize("victim", ["supervisor", "spawner", "committer", "companion"])
 def test_whoever_is_killed_meanwhile_it_runs_on_and_is_waited_for(victim: str) -> None:
     with provisioned(WAITING) as (lab, scene, wanted):
         told = Told(lab)

@@ -21,8 +21,9 @@ FILTER = "/run/fabric/filter"
 # A filter of its own in the spawner, before it starts anybody; and a worker that leaves one of its two out.
 INHERITED = Mutation(
     "supervisor.spawner.main",
-    "    take_the_place(Layout())\n",
-    f"    take_the_place(Layout())\n    __import__('supervisor.jail.seccomp').jail.seccomp.load({ALLOW_ALL!r})\n",
+    '    import_module("supervisor.spawner.single").take_the_place(Layout())\n',
+    '    import_module("supervisor.spawner.single").take_the_place(Layout())\n'
+    f"    __import__('supervisor.jail.seccomp').jail.seccomp.load({ALLOW_ALL!r})\n",
 )
 ONE_LESS = Mutation(
     "supervisor.jail.confine",
@@ -40,11 +41,11 @@ def test_the_vm_is_provisioned_under_an_inherited_filter() -> None:
             vm.agents.append(vm.lab.popen(command, cgroup=vm.scene.agent_cgroup, stdout=log, stderr=log))
         assert vm.wait_until_decided() == "Ready"
         assert vm.mistakes() == []
-        assert [process.filters for process in vm.ps().processes[:2]] == [1, 3]
+        assert [process.filters for process in vm.ps().processes[:2]] == [2, 4]
 
 
 def test_a_worker_with_one_filter_less_is_refused_all_the_same() -> None:
     with Lab() as lab, Rig(lab, place_policy(lab, "plain", policy_sources()), (INHERITED, ONE_LESS)) as rig:
         answer = rig.ask("start", kind="parser")
         assert answer["error"] == "WorkerViolation"
-        assert "Seccomp_filters is '2', policy says '3'" in answer["text"]
+        assert "Seccomp_filters is '3', policy says '4'" in answer["text"]

@@ -26,7 +26,8 @@ os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 sys.exit(main(["ps"]))
 """
-FILTERS = 2
+# The spawner's one, and the worker's two.
+FILTERS = 3
 
 
 def worker_pid(vm: Vm, kind: str) -> int:
@@ -98,7 +99,9 @@ def test_at_idle_two_processes_are_left() -> None:
         began = time.time()
         vm.boot(vm.wanted.medium())
         vm.scene.wait_until_ready()
-        until("steady", lambda: len(vm.ps().processes) == 2)
+        vm.settled()
+        until("the goal state", lambda: vm.ps().overview.contact.goal_state)
+        until("steady", lambda: len(vm.ps().processes) == 2, timeout_s=20)
         snapshot = vm.ps()
         spawner, supervisor = snapshot.processes
         assert (spawner.name, supervisor.name) == ("spawner", "supervisor")
@@ -121,7 +124,7 @@ def asked(lab: Lab, *command: str) -> tuple[int, str]:
 
 def test_who_may_not_ask_and_whom_nobody_answers() -> None:
     with booted() as vm:
-        not_running = (3, "agent-supervisor: the agent is not running")
+        not_running = (3, "agent-supervisor: the agent is not running; journalctl -u agent-supervisor may tell why")
         assert asked(vm.lab) == not_running
         vm.boot(None)
         vm.residents()

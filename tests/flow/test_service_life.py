@@ -31,10 +31,11 @@ while signal.sigwait([signal.SIGHUP]):
 
 
 def held_at_work(vm: Vm, kind: str, tool: str) -> list[int]:
-    """The worker of that kind and the tool that it has just started, if one is named, stopped in their tracks."""
+    """The worker of that kind, its companion, and the tool that it has just started, if one is named, stopped."""
 
     def stopped() -> list[int]:
-        pids = vm.scene.workers().get(f"{kind}.0", [])
+        workers = vm.scene.workers()
+        pids = [pid for name in (f"{kind}.0", f"{kind}-programs.0") for pid in workers.get(name, [])]
         if tool and tool not in map(name_of, pids):
             return []
         for pid in pids:
@@ -119,14 +120,14 @@ def test_of_two_agents_the_second_ends_and_the_first_goes_on() -> None:
         assert f"another agent is running, process {first}" in second.stderr
         assert len(second.stderr.splitlines()) == 1
         vm.scene.wait_until_ready()
-        assert (vm.mistakes(), vm.residents()) == ([], residents)
+        assert (vm.mistakes(), vm.settled()[0]) == ([], residents[0])
 
 
 def test_ps_tells_of_the_supervisors_earlier_life() -> None:
     with booted() as vm:
         vm.boot(vm.wanted.medium())
         vm.scene.wait_until_ready()
-        _, supervisor = vm.residents()
+        _, supervisor = vm.settled()
         # So that there is an age to tell them by.
         until("a second", lambda: vm.ps().processes[0].since_s > 1)
         assert kill_process(supervisor)
@@ -150,8 +151,11 @@ def test_a_running_sshd_is_told_once_the_keys_are_in_place() -> None:
 
 
 def test_nobody_is_told_who_is_no_sshd() -> None:
+    """A program of that name runs, but the number is another's."""
     with booted() as vm:
         start_stand_in(vm, f"{SSHD}-not")
+        vm.lab.output("cp", "/usr/bin/sleep", SSHD)
+        vm.lab.popen([SSHD, "100"])
         vm.boot(vm.wanted.medium())
         vm.scene.wait_until_ready()
         assert "which is no sshd: nobody was signalled" in vm.scene.log()

@@ -8,6 +8,8 @@ from policy.groups import CallSet, Only
 from policy.profile import (
     Calls,
     Capability,
+    Descriptors,
+    Families,
     Identity,
     Lifetime,
     Limits,
@@ -44,6 +46,8 @@ def profile(**parts: Any) -> Profile:
         "startup_calls": calls,
         "locked_calls": calls,
         "limits": LIMITS,
+        "families": Families(names=(), why=WHY),
+        "descriptors": Descriptors(types=("null", "pipe", "unix"), why=WHY),
         "lifetime": Lifetime(kind="one-shot", deadline_s=1.0, instances=1, why=WHY),
     }
     return Profile(**(plain | parts))

@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.jail import mutants
 
 
@@ -22,6 +24,13 @@ def main() -> int:
         module.EARLY = order["early"]
         sys.modules[name] = module
     policy = load_policy(order["policy"])
+    if order["granted"]:
+        messages: Any = import_module("ipc.messages")
+        grants = [
+            messages.WireGrant(f"Vendor.{number}", ("GET",), ("/a",), "So that one may be opened.", cgroup)
+            for number, cgroup in enumerate(order["granted"])
+        ]
+        policy = msgspec.structs.replace(policy, wireserver=tuple(grants))
     spawner: Any = import_module("supervisor.spawner.main")
     return int(spawner.serve(policy, sys.argv[1]))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns what the rig's supervisor does on command; runs in the rig's second process, after its mutants are in place."""
 
+import contextlib
 import json
 import os
 import resource
@@ -13,16 +14,19 @@ import msgspec
 
 from ipc.descriptors import close_all, sealed_memfd, send_packet
 from ipc.errors import AgentError
-from ipc.messages import BY_NAME, Message, ParseVersions, PlanProvisioning, Versions
+from ipc.messages import Message, ParseVersions, PlanProvisioning, Versions
 from ipc.records import EVENT_BYTES, Op, Order, pack_order, unpack_event
 from policy.profile import Profile
-from supervisor import planning
+from supervisor import planning, vm_identity
+from supervisor.audit_log import AuditLog, Surroundings
+from supervisor.audit_log_entry import Entry
 from supervisor.births import Births
 from supervisor.clock import SystemClock
 from supervisor.dispatch import Table
 from supervisor.fleet import Fleet
 from supervisor.layout import Layout
 from supervisor.loop import Loop
+from tests.fabric.vocabulary import BY_NAME
 
 if TYPE_CHECKING:
     from supervisor.worker import Worker
@@ -45,12 +49,16 @@ class Commands:
         table = Table(workers.values())
         table.advance(phase)
         self._lines: list[str] = []
-        self._births = Births(self._loop, table, spawner, layout, self._say)
+        around = Surroundings(self._loop.clock, vm_identity.boot_id(), str, self._loop.call_later, self._say)
+        self._audit_log = AuditLog(layout.audit_log, around)
+        self._recorded: list[str] = []
+        self._births = Births(self._loop, table, spawner, layout, self._say, self._record)
         self._fleet = Fleet(self._loop, workers, self._births, lambda: 0.5, self._say)
         self._spawner = spawner
         self._kept: dict[int, Worker] = {}
         self._rest = b""
         self._late_s = 0.0
+        self._besieged = True
         # What others on this machine listen at, for workers to try.
         self._abstract = socket(AF_UNIX)
         self._abstract.bind("\0rig")
@@ -68,6 +76,11 @@ class Commands:
         now = self._loop.clock.monotonic()
         self._late_s = max(self._late_s, now - due)
         self._loop.call_later(TICK_S, lambda: self._tick(now + TICK_S))
+
+    def _record(self, entry: Entry) -> None:
+        self._audit_log(entry)
+        if entry.event in {"violation", "worker-hung"}:
+            self._recorded.append(f"{entry.event} {entry.worker}: {entry.detail}")
 
     def _say(self, level: str, source: str, text: str) -> None:
         self._lines.append(f"{level} {source}: {text}")
@@ -94,10 +107,12 @@ class Commands:
     def _health(self) -> dict[str, Any]:
         lines, self._lines = self._lines, []
         late, self._late_s = self._late_s, 0.0
+        recorded, self._recorded = self._recorded, []
         return {
             "log": lines,
             "late_s": late,
             "violations": self._fleet.violations,
+            "recorded": recorded,
             "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
             "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "alive": len(self._births.workers),
@@ -117,6 +132,7 @@ class Commands:
             "pid": worker.pid,
             "uid": worker.uid,
             "missing": worker.missing,
+            "companion": worker.companion,
         }
 
     async def on_finish(self, serial: int) -> dict[str, Any]:
@@ -125,16 +141,23 @@ class Commands:
         await self._loop.settled(worker.exited)
         return {}
 
-    async def on_job(self, kind: str, content: str, request: str = "", final: str = "") -> dict[str, Any]:
-        """One job; its descriptors are the sealed `content`, a file and a folder of root's alone."""
+    async def on_job(
+        self,
+        kind: str,
+        content: str,
+        request: str = "",
+        final: str = "",
+        deadline_s: float = float("inf"),
+        *,
+        bait: bool = True,
+    ) -> dict[str, Any]:
+        """One job; its descriptors are the sealed `content` and, as `bait`, a file and a folder of root's alone."""
         message: Message = json_message(request) if request else ParseVersions()
-        given = (
-            sealed_memfd("job", content.encode()),
-            os.open(SECRET, os.O_RDONLY | os.O_CLOEXEC),
-            os.open(FOLDER, os.O_RDONLY | os.O_CLOEXEC),
-        )
+        baits = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in ((SECRET, FOLDER) if bait else ())]
+        given = (sealed_memfd("job", content.encode()), *baits)
         try:
-            received = await self._fleet.do(kind, message, given, final=(BY_NAME[final] if final else Versions,))
+            finals = (BY_NAME[final] if final else Versions,)
+            received = await self._fleet.do(kind, message, given, final=finals, deadline_s=deadline_s)
         finally:
             close_all(given)
         for _, descriptors in received:
@@ -142,7 +165,37 @@ class Commands:
         return {
             "messages": [type(got).__name__ for got, _ in received],
             "attached": [len(more) for _, more in received],
+            "problem": getattr(received[-1][0], "problem", ""),
         }
+
+    async def on_siege(self, trips: int, honest: str, attacks: list[str], deadline_s: float = 2.0) -> dict[str, Any]:
+        """Seconds from request to answer of honest parsers, one after the other, while others attack all the time."""
+        under_way = [self._loop.start("attack", self._attack_on(each, deadline_s)) for each in attacks]
+        seconds = []
+        for _ in range(trips):
+            worker = await self._fleet.start("parser")
+            began = self._loop.clock.monotonic()
+            given = (sealed_memfd("job", honest.encode()),)
+            try:
+                worker.channel.send(ParseVersions(), given)
+                answer, _ = await worker.receive(deadline_s)
+            finally:
+                close_all(given)
+                self._births.finish(worker)
+            if not isinstance(answer, Versions):
+                raise ValueError(f"{type(answer).__name__} came back")
+            seconds.append(self._loop.clock.monotonic() - began)
+        self._besieged = False
+        for each in under_way:
+            await self._loop.settled(each)
+        self._besieged = True
+        return {"seconds": seconds}
+
+    async def _attack_on(self, content: str, deadline_s: float) -> None:
+        """One attack after the other, each by a fresh worker, until the siege is over."""
+        while self._besieged:
+            with contextlib.suppress(AgentError, OSError):
+                await self.on_job("parser", content, deadline_s=deadline_s)
 
     async def on_plan(self, request: dict[str, Any], text: str) -> dict[str, Any]:
         """A plan for `request`, which is PlanProvisioning as plain data; `text` is the OVF's custom data."""

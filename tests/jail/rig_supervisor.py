@@ -5,37 +5,38 @@ Commands are JSON lines on stdin, answers JSON lines on stdout, each answer with
 """
 
 import json
-import os
-import resource
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tests.jail import mutants
 from tests.jail.rig import load_policy
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.jail.rig_commands import Commands
+
 SPAWNER_FD = 3
-TICK_S = 0.005
+
+
+def serve(commands: "Callable[[], type[Commands]]") -> None:
+    """Be the rig's second process, with these commands; they are loaded once the mutations are in place."""
+    order = json.loads(Path(sys.argv[1]).read_text())
+    mutants.install(order["mutations"])
+    profiles = {compiled.profile.kind: compiled.profile for compiled in load_policy(order["policy"]).programs}
+    commands()(profiles, socket.socket(fileno=SPAWNER_FD), order["phase"]).serve()
 
 
 def main() -> None:
-    order = json.loads(Path(sys.argv[1]).read_text())
-    mutants.install(order["mutations"])
-    from tests.jail.rig_commands import Commands
-
-    profiles = {compiled.profile.kind: compiled.profile for compiled in load_policy(order["policy"]).programs}
-    Commands(profiles, socket.socket(fileno=SPAWNER_FD), order["phase"]).serve()
+    serve(_prepared)
 
 
-def answer(**content: Any) -> None:
-    """One line for the test."""
-    os.write(1, json.dumps(content).encode() + b"\n")
+def _prepared() -> "type[Commands]":
+    from tests.jail.rig_prepared import WithPrepared
 
-
-def memory_kib() -> int:
-    """The most memory that this process had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return WithPrepared
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +26,8 @@ from tests.fabric.waiting import until
 from tests.jail.mutants import Mutation
 
 HOME = "/run/rig"
+# What the rig's supervisor asks about itself, and the agent's does not.
+OF_THE_RIG = ("getrusage", "getresuid", "getresgid", "getgroups", "getuid", "geteuid", "uname")
 _numbers = itertools.count(1)
 
 
@@ -38,6 +40,9 @@ def policy_sources(**changes: tuple[str, str]) -> dict[str, bytes]:
         if text.count(old) < 1:
             raise ValueError(f"{name} has no {old!r}")
         sources[name] = text.replace(old, new).encode()
+    asked = "".join(f', "{call}"' for call in OF_THE_RIG)
+    own = sources["profiles/supervisor.toml"]
+    sources["profiles/supervisor.toml"] = own.replace(b'["pidfd_open"]', f'["pidfd_open"{asked}]'.encode())
     return sources
 
 
@@ -74,14 +79,22 @@ class Rig:
         modules: Mapping[str, str] | None = None,
         early: str = "",
         phase: str = "provisioning",
+        granted: Sequence[str] = ("granted", "no/such/group"),
+        launcher: Sequence[str] = (),
+        begun: Callable[[subprocess.Popen[bytes]], None] = lambda _: None,
     ) -> None:
+        """`granted`: the cgroups for which policy has a grant to the WireServer. `launcher` is a command that becomes
+        the one that follows it; `begun` is called once that has begun."""
         self._lab = lab
+        self._launcher = list(launcher)
+        self._begun = begun
         self._order = {
             "policy": policy,
             "mutations": list(mutations),
             "modules": dict(modules or {}),
             "early": early,
             "phase": phase,
+            "granted": list(granted),
         }
         self._home = f"{HOME}/{next(_numbers)}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -101,7 +114,7 @@ class Rig:
         lab.path(f"{self._home}/order").write_text(json.dumps(self._order))
         with lab.path(f"{self._home}/log").open("wb") as log:
             self._process = lab.popen(
-                [sys.executable, "-m", "tests.jail.rig", f"{self._home}/order"],
+                [*self._launcher, sys.executable, "-m", "tests.jail.rig", f"{self._home}/order"],
                 cgroup="agent",
                 cwd=str(PROJECT),
                 stdin=subprocess.PIPE,
@@ -109,6 +122,7 @@ class Rig:
                 stderr=log,
             )
         try:
+            self._begun(self._process)
             self._greeted()
         except BaseException:
             self.close()

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor.jail import cgroup, hierarchies, syscalls
@@ -260,6 +261,32 @@ def test_processor_time_is_counted_and_limited(nest: list[Path]) -> None:
         return [group.usage().cpu_us >= 40_000]
 
     assert as_spawner(nest, act).value == [True]
+
+
+def test_all_workers_together_weigh_as_much_as_the_heaviest_while_it_is_there(nest: list[Path]) -> None:
+    """Else it would be ahead of other workers only, and behind whoever is beside them."""
+    files = {1: "cpu.shares", 2: "cpu.weight"}
+
+    def act(tree: Tree) -> list[object]:
+        places = [place for place in tree.places if "cpu" in place.controllers]
+
+        def weights() -> set[int]:
+            return {int(read(f"{place.folder}/{files[place.version]}")) for place in places}
+
+        usual = weights()
+        first = tree.create("probe.0", msgspec.structs.replace(LIMITS, cpu_weight=1000))
+        second = tree.create("probe.1", msgspec.structs.replace(LIMITS, cpu_weight=300))
+        tree.create("probe.2", LIMITS).remove()
+        both = weights()
+        first.remove()
+        lighter = weights()
+        second.remove()
+        return [sorted(each) for each in (usual, both, lighter, weights())]
+
+    usual, both, lighter, after = as_spawner(nest, act).value
+    if not usual:
+        pytest.skip("nobody hands out the cpu controller here")
+    assert (both, lighter, after) == ([usual[0] * 10], [usual[0] * 3], usual)
 
 
 def test_version_2_hands_controllers_out_from_a_leaf_of_its_own(nest: list[Path]) -> None:

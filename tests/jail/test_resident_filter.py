@@ -7,15 +7,17 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from policy.load import load
+from supervisor.audit_log import AuditLog, Bounds, Surroundings
+from supervisor.audit_log_entry import Entry
+from supervisor.clock import SystemClock
 from supervisor.jail import capabilities, mounts, namespaces, seccomp, syscalls
-from tests.fabric.lab import Lab
-from tests.fabric.scene import Scene, image_files, spawner_pid
+from supervisor.journal import Journal
 from tests.fabric.waiting import until
 from tests.jail.forked import attempt, in_child
+from tests.jail.live_supervisor import looked_at
 
 pytestmark = pytest.mark.root
 OWN = next(compiled for compiled in load().programs if compiled.profile.kind == "supervisor")
@@ -59,24 +61,21 @@ def test_what_its_work_does_not_need_is_refused(act: str) -> None:
     assert outcome(ACTS[act], OWN.startup_filter, OWN.locked_filter) == errno.ENOSYS
 
 
-def test_the_live_supervisor_is_under_both_on_every_thread() -> None:
-    with Lab(files=image_files()) as lab:
-        scene = Scene(lab)
-        scene.start_host()
-        agent = scene.start_agent()
-        try:
-            spawner = psutil.Process(spawner_pid(agent))
+def test_its_audit_log_and_its_journal_go_on_in_new_files(tmp_path: Path) -> None:
+    log = AuditLog(f"{tmp_path}/audit.log", Surroundings(SystemClock(), "boot"), Bounds(file_bytes=1))
+    log(Entry("agent-start"))
+    journal = Journal(f"{tmp_path}/journal")
 
-            def filters() -> set[str]:
-                """Of every thread of the supervisor, how many it is under; empty while it is not there."""
-                try:
-                    pids = [child.pid for child in spawner.children() if "supervisor.main" in child.cmdline()]
-                    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
-                    lines = [line for task in tasks for line in (task / "status").read_text().splitlines()]
-                except (psutil.Error, FileNotFoundError):
-                    return set()
-                return {line.split()[1] for line in lines if line.startswith("Seccomp_filters")}
+    def act() -> None:
+        journal.compact()
+        log(Entry("agent-stop"))
 
-            assert until("its second filter, on every thread", lambda: filters() == {"2"})
-        finally:
-            scene.stop_agent(agent)
+    assert outcome(act, OWN.startup_filter, OWN.locked_filter) == 0
+    assert len(list(tmp_path.glob("audit.log-*"))) == 1
+    assert b"agent-stop" in (tmp_path / "audit.log").read_bytes()
+
+
+def test_the_live_supervisor_is_under_both_on_every_thread_and_under_the_spawners() -> None:
+    with looked_at() as values:
+        # Two while it starts, three once it is locked: until then no byte from outside is read.
+        assert until("its second filter, on every thread", lambda: values("Seccomp_filters") == {"3"})

@@ -4,14 +4,12 @@
 Each step of supervisor/jail/confine.py is left out once, in a mutant of it, for every worker but the verifier itself.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.abuse.controls import OWN_VIEW
 from tests.fabric.lab import Lab
 from tests.jail.mutants import Mutation
-from tests.jail.rigged import Rig, place_bait, place_policy, policy_sources
+from tests.jail.rigged import Rig, place_policy, policy_sources
 
 pytestmark = pytest.mark.root
 
@@ -57,9 +55,9 @@ STEPS: dict[str, tuple[str, Mutation, str]] = {
     "pid namespace": (
         "parser",
         Mutation(
-            "supervisor.spawner.children",
-            'self._fork(birth, "pid" in profile.namespaces.new)',
-            "self._fork(birth, False)",
+            "supervisor.spawner.process",
+            'new_pid_namespace = "pid" in birth.compiled.profile.namespaces.new',
+            "new_pid_namespace = False",
         ),
         "pid namespace is not its own",
     ),
@@ -86,7 +84,7 @@ STEPS: dict[str, tuple[str, Mutation, str]] = {
     ),
     "empty run": (
         "account",
-        Mutation("supervisor.jail.sealed_tree", "    _hide_run([", "    dict.fromkeys(["),
+        Mutation("supervisor.jail.sealed_tree", "        _hide(folder, [", "        dict.fromkeys(["),
         "its /run is the host's",
     ),
     "covers": ("custom-data-here", Mutation(CONFINE, "mounts.cover(profile.hidden)", "pass"), "is not covered"),
@@ -123,7 +121,7 @@ STEPS: dict[str, tuple[str, Mutation, str]] = {
     "first filter": (
         "parser",
         without("seccomp.load(child.compiled.startup_filter)", "None"),
-        "Seccomp_filters is '1'",
+        "Seccomp_filters is '2'",
     ),
     "second filter": (
         "parser",
@@ -140,13 +138,6 @@ STEPS: dict[str, tuple[str, Mutation, str]] = {
         "thread",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        place_bait(lab)
-        yield lab
 
 
 @pytest.fixture(scope="module")

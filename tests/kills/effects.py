@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from supervisor.layout import Layout
 from tests.fabric.lab import PROJECT
 from tests.fabric.scene import AGENT_LOG
 from tests.kills.calls import EFFECTS, FILE, HTTP, MESSAGE
@@ -21,10 +22,24 @@ SAMPLE_BYTES = 1024
 AF_UNIX, AF_INET, AF_NETLINK = 1, 2, 16
 AT_FDCWD = -100 & 0xFFFFFFFF
 # What a log says is no state: nobody reads it to know where to go on. The project can't be written to in a lab.
-NO_STATE = ("/dev/null", "/dev/urandom", "/var/log/waagent.log", AGENT_LOG, f"{PROJECT}/", "pipe:", "anon_inode:")
+# (The audit log is read to go on with it alone: tests/flow/test_audit_log.py kills while it is written.)
+NO_STATE = (
+    "/dev/null",
+    "/dev/urandom",
+    "/var/log/waagent.log",
+    Layout().audit_log,
+    AGENT_LOG,
+    f"{PROJECT}/",
+    "pipe:",
+    "anon_inode:",
+)
 NO_STATE_PATH = re.compile("|".join(re.escape(start) for start in NO_STATE))
-# KIND.N of a worker; a lock's or temporary file's name with its maker's number in it; a socket's.
-NUMBERED = re.compile(r"(?<=[.])\d+(?=/|$)|(?<=/)\d+(?=/|$)|(?<=socket:\[)\d+")
+# KIND.N of a worker; a lock's or temporary file's name with its maker's number in it; a socket's; a certificate; a
+# moment in the history; a file of telemetry; one of a handler's events; its version; the number of its settings.
+NUMBERED = re.compile(
+    r"(?<=[.])\d+(?=/|$)|(?<=/)\d+(?=/|$)|(?<=socket:\[)\d+|[0-9A-F]{40}|(?<=/history/)\d[^/]*|(?<=/telemetry/)[.\d]+"
+    r"|(?<=-)\d+[.]\d+[.]\d+|(?<=/config/)[.]?\d+|(?<=/events/)\d+"
+)
 
 
 class Effect(NamedTuple):
@@ -43,12 +58,15 @@ class Caller:
         self._arguments = arguments
 
     def memory(self, address: int, size: int) -> bytes:
-        """At most `size` bytes; fewer where its memory ends."""
+        """At most `size` bytes; fewer where its memory ends. OSError when it has ended, too: it has none then."""
         descriptor = os.open(f"/proc/{self._tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.pread(descriptor, size, address)
+            found = os.pread(descriptor, size, address)
         finally:
             os.close(descriptor)
+        if size and not found:
+            raise ProcessLookupError(f"thread {self._tid} has no memory any more")
+        return found
 
     def number(self, place: int) -> int:
         return self._arguments[place]

@@ -11,16 +11,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor.audit_log_chain import HEAD_SUFFIX
 from supervisor.journal import replay
 from supervisor.layout import Layout
 from supervisor.records import State
 from tests.fabric.overlay import Change
 from tests.fabric.scene import Scene
 
-# A log tells of the kills as well; the journal is read, not compared byte by byte.
-TOLD_OTHERWISE = (Layout().log, Layout().journal)
+# Logs tell of the kills as well; the journal is read, not compared byte by byte.
+AUDIT_LOG = Layout().audit_log
+TOLD_OTHERWISE = (Layout().log, Layout().journal, AUDIT_LOG, f"{AUDIT_LOG}{HEAD_SUFFIX}")
 # What the account tools keep of the state before their last change: how many changes there were may differ.
 BEFORE_IT = re.compile(r"^/etc/\w+-$")
+# Named by the moment in which they were written: how many there are depends on the number of starts.
+OF_A_MOMENT = re.compile(r"^/var/lib/waagent/history/.|^/var/lib/agent-supervisor/telemetry.")
+# Each host makes certificates of its own.
+THUMBPRINT = re.compile(r"[0-9A-F]{40}")
 CHANCE = re.compile(rb"[\w+/=$.-]{22,}|\d+")
 KEY = b"-----BEGIN "
 MEMORY_ONLY = ("/run", "/tmp", "/dev/shm")
@@ -42,14 +48,17 @@ def end_state(scene: Scene) -> EndState:
     """As it is now; the agent runs."""
     facts, contents, shapes = {}, {}, {}
     for change in scene.lab.changed():
-        facts[change.path] = f"{change.kind} {_mode(change)} {change.uid}:{change.gid}"
+        if OF_A_MOMENT.match(change.path):
+            continue
+        name = THUMBPRINT.sub("THUMBPRINT", change.path)
+        facts[name] = f"{change.kind} {_mode(change)} {change.uid}:{change.gid}"
         if stat.S_ISREG(change.mode) and change.path not in TOLD_OTHERWISE and not BEFORE_IT.match(change.path):
             content = scene.lab.path(change.path).read_bytes()
-            contents[change.path] = _digest(content)
+            contents[name] = _digest(content)
             if change.path.endswith(".pub"):
                 # Its comment has the machine's name of that moment, and makers that were killed often come later.
                 content = content.rpartition(b" ")[0]
-            shapes[change.path] = "a key" if KEY in content else _digest(CHANCE.sub(b"?", content))
+            shapes[name] = "a key" if KEY in content else _digest(CHANCE.sub(b"?", content))
     facts |= dict(_in_memory(scene)) | dict(_groups(scene)) | {"processes": _processes(scene)}
     return EndState(facts, contents, shapes, journal_of(scene))
 
@@ -76,10 +85,16 @@ def differences(found: EndState, wanted: EndState, other: EndState) -> list[str]
     # A step whose outcome nobody came to write down is not taken again when the facts show that it was.
     if found.journal.steps.keys() != wanted.journal.steps.keys():
         compared.append(f"the journal's steps are {list(found.journal.steps)}, not {list(wanted.journal.steps)}")
-    outcome, due = ((s.begun, s.finished, s.ready, s.failed, s.staged) for s in (found.journal, wanted.journal))
+    outcome, due = (_ends(journal) for journal in (found.journal, wanted.journal))
     if outcome != due:
         compared.append(f"the journal ends with {outcome}, not {due}")
     return compared
+
+
+def _ends(journal: State) -> tuple[object, ...]:
+    run = journal.goal_state
+    goal_state = (run.id, run.ended, run.code) if run is not None else None
+    return (journal.begun, journal.finished, journal.ready, journal.failed, journal.staged, goal_state)
 
 
 def keys_unlike_reported(scene: Scene) -> list[str]:

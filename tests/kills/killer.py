@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from tests.kills.calls import END, numbers
 from tests.kills.effects import Caller, Effect, describe
 from tests.kills.listener import Listener, Question
-from tests.kills.processes import RESIDENTS, SPAWNER, SUPERVISOR, Actor, Processes
+from tests.kills.processes import COMPANION, RESIDENTS, SPAWNER, SUPERVISOR, Actor, Processes
 
 # In what the spawner does: whom it is about.
 _ABOUT = re.compile(r"(?<=/workers/)[a-z][a-z-]*(?=[.]N)|(?<=pidfd_send_signal[(])[a-z-]+|(?<=/)supervisor(?=/|[)])")
@@ -79,6 +79,8 @@ class Killer(threading.Thread):
         self._doubt: deque[str] = deque(maxlen=1)
         self._armed = True
         self._is_slow = False
+        self._round: tuple[Callable[[Gap], bool], Slow] | None = None
+        self._begun = threading.Event()
         self._lock = threading.Lock()
         self._wake, self._waker = os.pipe()
 
@@ -93,6 +95,15 @@ class Killer(threading.Thread):
     def disarm(self) -> None:
         """Neither kill nor note gaps from now on."""
         self._armed = False
+
+    def begin(self, may: Callable[[Gap], bool], slow: Slow) -> None:
+        """A new round with the agent that runs: what was seen and killed so far is forgotten, effects are counted anew.
+
+        Processes are looked up anew, too: in an hour their numbers come again."""
+        self._begun.clear()
+        self._round = may, slow
+        os.write(self._waker, b"+")
+        self._begun.wait(10)
 
     def stop(self) -> None:
         """End the thread; whoever still asks hears that there is no such call."""
@@ -117,6 +128,13 @@ class Killer(threading.Thread):
 
     def _serve(self) -> bool:
         """Answer who asks now; False when told to stop."""
+        if self._round is not None:
+            (self._may, self._slow), self._round = self._round, None
+            self.seen, self.kills = {}, []
+            self._processes.forget()
+            self._counts.clear()
+            self._armed = True
+            self._begun.set()
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         for descriptor in self._listeners:
@@ -160,7 +178,8 @@ class Killer(threading.Thread):
             effect = describe(name, Caller(question.tid, question.arguments), self._processes.kind)
         except (OSError, KeyError):
             return True
-        if effect is None or not listener.waits(question):
+        # A companion ends by itself or is ended with its worker, as it comes: that is no place in its life.
+        if effect is None or (name == END and actor.is_companion) or not listener.waits(question):
             return True
         gap = self._gap(actor, effect)
         if self._armed:
@@ -184,7 +203,8 @@ class Killer(threading.Thread):
         the spawner's by the worker, too, that it is busy with."""
         if actor.kind == SPAWNER:
             about = _ABOUT.search(effect.text)
-            self._context = about[0] if about else self._context
+            # Of a worker and its companion either may be the first to end: what follows is about the two.
+            self._context = about[0].removesuffix(COMPANION) if about else self._context
             beside = "" if about or not self._context else f" ({self._context})"
             return Gap(actor.name, f"{effect.text}{beside}", effect.kind)
         if actor.tid != actor.pid and not actor.program:

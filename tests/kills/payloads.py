@@ -10,16 +10,16 @@ import re
 import msgspec
 
 from ipc.errors import ProtocolViolation
-from ipc.messages import BY_NAME
+from ipc.messages import CATALOGUE
 from ipc.records import unpack_event, unpack_order
 from supervisor.journal import HEAD, MAGIC
 
 LONGEST_WORD = 8
-_MESSAGE = re.compile("|".join(sorted(BY_NAME, key=len, reverse=True)).encode())
+_MESSAGE = re.compile("|".join(sorted(CATALOGUE, key=len, reverse=True)).encode())
 _KIND = re.compile(rb"\xa4kind[\xa1-\xbf]([a-z][a-z-]*)")
 _REQUEST = re.compile(rb"(GET|POST|PUT|HEAD|DELETE) (\S+) HTTP")
 _STATE = re.compile(rb"<(State|SubStatus)>(\w+)<")
-_PORT_AND_IDS = re.compile(r"[0-9a-fA-F-]{8,}|\d+")
+_PORT_AND_IDS = re.compile(r"(?:[0-9a-fA-F-]|%2D){8,}|\d+")
 
 
 def plain(text: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns who a thread belongs to: the spawner, the supervisor, or a worker and the programs that it starts.
+"""Owns who a thread belongs to: the spawner, the supervisor, a worker, or a companion and its programs.
 
 Runs in the test. A worker is known by its cgroup, in which it is born, and by its parent, the spawner.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 SPAWNER, SUPERVISOR = "spawner", "supervisor"
 RESIDENTS = (SPAWNER, SUPERVISOR)
+COMPANION = "-programs"
 _WORKER = re.compile(r"/workers/([a-z][a-z-]*)\.\d+(?=/|$)", re.MULTILINE)
 _SUPERVISOR = re.compile(r"/supervisor$", re.MULTILINE)
 
@@ -26,6 +27,11 @@ class Actor:
     main: int
     kind: str
     program: str = ""
+
+    @property
+    def is_companion(self) -> bool:
+        """Whether it is a companion's own process, no program of its."""
+        return self.kind.endswith(COMPANION) and not self.program
 
     @property
     def name(self) -> str:
@@ -44,6 +50,12 @@ class Processes:
     def add_spawner(self, pid: int) -> None:
         self._spawners.add(pid)
         self._kinds[pid] = SPAWNER
+
+    def forget(self) -> None:
+        """Look everybody up anew; spawners that are gone are none any more."""
+        self._spawners = {pid for pid in self._spawners if Path(f"/proc/{pid}").exists()}
+        self._kinds = dict.fromkeys(self._spawners, SPAWNER)
+        self._mains.clear()
 
     def actor(self, tid: int) -> Actor:
         """Whose thread that is; OSError when it is gone."""

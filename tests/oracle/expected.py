@@ -19,18 +19,18 @@ EMULATED = {
     "certificates": re.compile(f"GET {_PART}certificates&incarnation=1"),
     "extensions config": re.compile(f"GET {_PART}config&type=extensionsConfig&incarnation=1"),
     "health": re.compile(re.escape(f"POST {_HOST}/machine?comp=health")),
-}
-# Those of them that this emulation lacks, and refuses aloud.
-NOT_EMULATED = {
     "telemetry": re.compile(re.escape(f"POST {_HOST}/machine?comp=telemetrydata")),
     "health service": re.compile(re.escape(f"POST {_HOST}/HealthService")),
     "plugin: vmSettings": re.compile(re.escape(f"GET {_PLUGIN}/vmSettings")),
     "plugin: versions": re.compile(re.escape(f"GET {_PLUGIN}/versions")),
     "plugin: health": re.compile(re.escape(f"GET {_PLUGIN}/health")),
+    "plugin: status": re.compile(re.escape(f"PUT {_PLUGIN}/status")),
     "instance metadata": re.compile(
         re.escape(f"GET {_METADATA}/metadata/instance") + r"(/compute)?\?api-version=[\d-]+"
     ),
 }
+# Those that this emulation lacks, and refuses aloud: none of them.
+NOT_EMULATED: dict[str, re.Pattern[str]] = {}
 REQUESTS = EMULATED | NOT_EMULATED
 
 

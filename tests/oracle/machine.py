@@ -12,8 +12,8 @@ from tests.oracle.package import Package
 
 STAND_INS = "/usr/local/lib/stand-ins"
 CALLS = "/run/stand-ins.log"
-# Where the real host has more: the HostGAPlugin and the instance metadata service.
-NOT_EMULATED = ("168.63.129.16:32526", "169.254.169.254:80")
+# The host in full, but for the storage account.
+SERVICES = ("--plugin=168.63.129.16:32526", "--metadata=169.254.169.254:80")
 NETWORK = (
     "ip link add eth0 type veth peer name host0",
     "ip address add 10.0.0.4/24 dev eth0",
@@ -56,7 +56,7 @@ def start_host(scene: Scene, medium: bytes) -> None:
     """The VM's network, the emulated host on it, and the DVD."""
     for command in NETWORK:
         scene.lab.output(*command.split())
-    scene.start_host(more=[word for address in NOT_EMULATED for word in ("--not-emulated", address)])
+    scene.start_host(more=SERVICES)
     scene.insert(medium)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.fabric.documents import read_health
-from tests.fabric.wire_book import RULES
+from tests.fabric.wire_book import RULES, TELEMETRY_RULES
 from tests.oracle.expected import DIFFERENCES, EMULATED, NOT_EMULATED, REQUESTS, Difference
 from tests.oracle.run import MEDIA, Records, Run, kinds, line
 
@@ -46,7 +46,7 @@ def heard(records: Records) -> list[tuple[str, str, str]]:
 def _of_rules(run: Run) -> Iterator[str]:
     yield from (f"refused: {one}" for one in refusals(run))
     met = set(judged(run))
-    for rule in RULES.keys() - met:
+    for rule in (RULES | TELEMETRY_RULES).keys() - met:
         yield f"no request of it was held against the rule {rule} and passed"
 
 

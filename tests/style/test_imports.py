@@ -25,7 +25,16 @@ BANNED_IN_SUPERVISOR = BANNED | {"_elementtree", "pyexpat", "zipfile"}
 
 REPORT = "import importlib, sys; [*map(importlib.import_module, sys.argv[1:])]; print(*sorted(sys.modules), sep='\\n')"
 # What the two load only once they run: the HTTP client, ZeroMQ, and what the spawner's forks are to find.
-SUPERVISOR = ("supervisor.main", "supervisor.wire.host", "ipc.pair", "supervisor.cloud_init", "supervisor.changed_vm")
+SUPERVISOR = (
+    "supervisor.main",
+    "supervisor.wire.host",
+    "supervisor.wire.secure_channel",
+    "supervisor.wire.key_store",
+    "supervisor.guest_proxy_agent",
+    "ipc.pair",
+    "supervisor.cloud_init",
+    "supervisor.changed_vm",
+)
 SPAWNER = ("supervisor.__main__", "supervisor.spawner.main", "supervisor.spawner.service", *COMMON_IMPORTS)
 
 
@@ -59,7 +68,7 @@ def test_the_ban_would_be_seen() -> None:
 
 
 # Who may start a program, besides the command line (a process of its own) and the tests.
-STARTERS = ("supervisor/spawner/", "supervisor/jail/", "supervisor/cli/", "workers/committers/")
+STARTERS = ("supervisor/spawner/", "supervisor/jail/", "supervisor/cli/", "supervisor/prove/", "workers/programs/")
 STARTING_NAMES = frozenset(
     {"execv", "execve", "execvp", "execvpe", "fork", "forkpty", "popen", "posix_spawn", "system"}
 )

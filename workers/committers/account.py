@@ -22,6 +22,8 @@ from workers.committers.account_tools import run_past_locks
 from workers.committers.commit import Workplace, serve
 from workers.committers.home_folder import LOGIN_DEFS, expect_room, make_home
 from workers.committers.subordinate_ids import missing_ranges
+from workers.committers.tools import Tools
+from workers.companion import companion
 
 NOBODY = 65534
 SHARED_PRIMARY_GROUP = "users"
@@ -41,6 +43,9 @@ def make_account(request: CommitAccount, work: Workplace) -> str:
     clear_leavings(work.root)
     before = files.read(work.root)
     is_new = files.entry(before, PASSWD, name) is None
+    if is_new and request.comment and os.path.lexists(work.at(request.home)):
+        # Such an account goes again, with its home: that must not be what somebody has left.
+        raise CommitError(f"{request.home} is there already, and is not for an account that will be removed with it")
     if is_new:
         _add(request, work, before)
     else:
@@ -117,7 +122,7 @@ def _check_account(now: Snapshot, request: CommitAccount, *, is_new: bool) -> tu
     if uid < request.uid_min or uid == NOBODY or home != request.home:
         raise CommitError(f"account {name} has uid {uid} and home {home}, which is not what was proposed")
     if request.comment and fields[COMMENT_FIELD] != request.comment:
-        raise CommitError(f"account {name} has another comment than {request.comment}: it is not the one asked for")
+        raise CommitError(f"account {name} has another comment than {request.comment}: an ordinary account, left alone")
     group = next((line.split(":")[0] for line in now[GROUP] if line.split(":")[2:3] == [str(gid)]), name)
     if gid == 0 or (is_new and group not in (name, SHARED_PRIMARY_GROUP)):
         raise CommitError(f"account {name} has the primary group {group}, which is no new account's")
@@ -191,4 +196,5 @@ def _take_back(work: Workplace, name: str) -> None:
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
     """Worker entry (workers.runtime)."""
-    serve(channel, lock, {CommitAccount: make_account})
+    with companion() as ask_companion:
+        serve(channel, lock, {CommitAccount: make_account}, Tools(ask_companion))

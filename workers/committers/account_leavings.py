@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from workers.committers.account_lock import LOCK_FILE, PATIENCE_S, account_lock
 from workers.committers.lock_files import FILES
-from workers.committers.root_lock import LOCK_FILE, PATIENCE_S, account_lock
 
 # passwd.lock names its maker inside; passwd.123, which becomes the former by a link, in its name; passwd+ nowhere.
 LEAVING = re.compile(rf"(?P<file>{'|'.join(FILES)})(?P<end>\.lock|\.[0-9]+|\+)")

@@ -10,12 +10,13 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 LARGEST = 4 * 1024 * 1024
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     """A file as it was: its bytes and its status."""
 
     content: bytes

@@ -7,6 +7,7 @@ it started when it cannot be told that it was not started before.
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ipc.channel import Channel
 from ipc.descriptors import close_all
@@ -16,6 +17,7 @@ from workers.committers import once
 from workers.committers.once import Once
 from workers.committers.tools import Tools
 from workers.committers.transient_unit import STOP_PATIENCE_S, Shown, Unit
+from workers.companion import companion
 from workers.runtime import Answer, serve_once
 
 UNIT = "agent-supervisor-custom-data.service"
@@ -60,12 +62,13 @@ def _ending(order: CommitCustomData, shown: Shown) -> str:
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
     """Worker entry (workers.runtime)."""
-    serve_once(channel, lock, {CommitCustomData: _on_order})
+    with companion() as ask_companion:
+        serve_once(channel, lock, {CommitCustomData: partial(_on_order, Unit(UNIT, Tools(ask_companion)))})
 
 
-def _on_order(order: CommitCustomData, descriptors: tuple[int, ...]) -> Iterable[Answer]:
+def _on_order(unit: Unit, order: CommitCustomData, descriptors: tuple[int, ...]) -> Iterable[Answer]:
     try:
-        fact = run_custom_data(order, once.from_order(descriptors), Unit(UNIT, Tools()))
+        fact = run_custom_data(order, once.from_order(descriptors), unit)
     except OSError as error:
         raise CommitError(f"custom data: {error}") from error
     finally:

@@ -18,6 +18,8 @@ from workers.committers.commit import Workplace
 SKELETON = "/etc/skel"
 LOGIN_DEFS = "/etc/login.defs"
 DEEPEST = 16
+# Nothing in a home gives others its owner's rights, or its group's; no committer may make such a thing.
+PLAIN = 0o1777
 # As policy/profiles/account.toml has them; elsewhere the kernel lets this process write nothing.
 PLACES = ("/home", "/srv", "/opt", "/export", "/data", "/var/home")
 
@@ -118,7 +120,7 @@ def _copy_folder(source: Path, target: Path, uid: int, gid: int, depth: int) -> 
         elif item.is_dir():
             copy.mkdir(mode=0o700, exist_ok=True)
             _copy_folder(Path(item.path), copy, uid, gid, depth - 1)
-            copy.chmod(stat.S_IMODE(item.stat().st_mode))
+            copy.chmod(item.stat().st_mode & PLAIN)
         elif item.is_file():
             found = atomic_file.look(Path(item.path))
             if found is not None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from ipc.channel import Channel
 from ipc.errors import CommitError
-from ipc.messages import HostKey, InstallHostKeys, MakeHostKeys, ReadHostKeys
+from ipc.messages import HostKey, InstallHostKeys, MakeHostKeys, Message, ReadHostKeys
 from workers.committers import atomic_file
-from workers.committers.commit import Workplace, serve
+from workers.committers.commit import Act, Workplace, serve
 from workers.committers.public_key import read_public
+from workers.committers.tools import Tools
+from workers.companion import companion
 
 PATTERN = "ssh_host_*key*"
 PUBLIC_PATTERN = "ssh_host_*_key.pub"
@@ -158,4 +160,6 @@ def _sync(path: Path) -> None:
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
     """Worker entry (workers.runtime)."""
-    serve(channel, lock, {MakeHostKeys: make_keys, InstallHostKeys: install_keys, ReadHostKeys: read_keys})
+    acts: dict[type[Message], Act] = {MakeHostKeys: make_keys, InstallHostKeys: install_keys, ReadHostKeys: read_keys}
+    with companion() as ask_companion:
+        serve(channel, lock, acts, Tools(ask_companion))

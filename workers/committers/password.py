@@ -14,6 +14,8 @@ from workers.committers.account_files import SHADOW, Snapshot
 from workers.committers.account_leavings import clear_leavings
 from workers.committers.account_tools import run_past_locks
 from workers.committers.commit import Workplace, serve
+from workers.committers.tools import Tools
+from workers.companion import companion
 
 HASH_FIELD = 1
 CHANGED_DAY_FIELD = 2
@@ -48,4 +50,5 @@ def _hash_of(snapshot: Snapshot, name: str) -> str:
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
     """Worker entry (workers.runtime)."""
-    serve(channel, lock, {CommitPassword: set_password})
+    with companion() as ask_companion:
+        serve(channel, lock, {CommitPassword: set_password}, Tools(ask_companion))

@@ -4,22 +4,15 @@
 Root, needs the shadow file's folder. The file is replaced whole, under the lock that the distribution's tools take.
 """
 
-import errno
-import fcntl
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 from ipc.channel import Channel
 from ipc.errors import CommitError
 from ipc.messages import CommitRootLock
 from workers.committers import atomic_file
+from workers.committers.account_lock import LOCK_FILE, PATIENCE_S, account_lock
 from workers.committers.commit import Workplace, serve
 
-LOCK_FILE = "/etc/.pwd.lock"
-PATIENCE_S = 15.0
 LOCKED = b"*LOCK*"
 WHOLE_LINE = b"root:" + LOCKED + b":14600::::::"
 ACCOUNTS = "/etc/passwd"
@@ -68,31 +61,6 @@ def locked(content: bytes) -> bytes:
     else:
         lines[root_lines[0]] = WHOLE_LINE + b"\n"
     return b"".join(line for number, line in enumerate(lines) if number not in root_lines[1:])
-
-
-@contextmanager
-def account_lock(path: Path, patience_s: float) -> Iterator[None]:
-    """The lock of lckpwdf(3): a record lock on one file, which passwd, useradd and the like take before writing."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + patience_s
-        while not _taken(descriptor):
-            if time.monotonic() > deadline:
-                raise CommitError(f"the account files have been locked by another program for {patience_s:g} s")
-            time.sleep(0.05)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
-    return True
 
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:

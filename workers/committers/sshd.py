@@ -16,6 +16,8 @@ from workers.committers import atomic_file
 from workers.committers.commit import Workplace, serve
 from workers.committers.sshd_config import SAME, global_values, includes, with_option
 from workers.committers.sshd_verdict import Verdict, ask
+from workers.committers.tools import Tools
+from workers.companion import companion
 
 DROP_IN = "sshd_config.d/50-agent-supervisor.conf"
 # Where a distribution that keeps /etc for the administrator has its own.
@@ -111,4 +113,5 @@ def _remarks(verdict: Verdict) -> list[str]:
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
     """Worker entry (workers.runtime)."""
-    serve(channel, lock, {CommitSshd: configure_sshd})
+    with companion() as ask_companion:
+        serve(channel, lock, {CommitSshd: configure_sshd}, Tools(ask_companion))

@@ -8,7 +8,8 @@ import fnmatch
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+
+import msgspec
 
 from workers.committers import atomic_file
 
@@ -19,7 +20,7 @@ SAME = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
 _LINE = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*?)\s*(?:\s#.*)?\s*")
 
 
-class Setting(NamedTuple):
+class Setting(msgspec.Struct, frozen=True):
     """The value of a keyword outside every Match block, lower case, and the file that sets it first."""
 
     value: str

@@ -7,19 +7,22 @@ settings at all, any host key and its empty folder, is given to it here; the key
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from workers.committers.commit import Workplace
 from workers.committers.tools import Outcome
 
 EMPTY_FOLDER = "/run/sshd"
+# Not beside its configuration: that may be the distribution's own, below /usr, where this process may not write.
+KEY = "/etc/.agent-supervisor-check-key"
 NO_KEYS = "no hostkeys available"
 NO_FOLDER = f"Missing privilege separation directory: {EMPTY_FOLDER}"
 # sshd's words about what it insists on, none of which is about a setting.
 NOT_INSTALLED = re.compile(r"Privilege separation user \S+ does not exist")
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """`refusal` is what sshd has against its configuration, empty for nothing; `values` are by keyword in lower case.
 
     Both are empty where there is no sshd to ask."""
@@ -30,9 +33,9 @@ class Verdict(NamedTuple):
 
 def ask(work: Workplace, config: Path) -> Verdict:
     """What sshd makes of the file `config` and of all that it includes."""
-    if work.tools.find("sshd") is None:
+    if not work.tools.find("sshd"):
         return Verdict("", {})
-    key = config.with_name(".agent-supervisor-check-key")
+    key = work.at(KEY)
     try:
         outcome = _run(work, config, key)
     finally:

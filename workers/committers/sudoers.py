@@ -15,8 +15,11 @@ from pathlib import Path
 from ipc.channel import Channel
 from ipc.errors import CommitError
 from ipc.messages import CommitSudo
+from ipc.messages.jit import WithdrawSudo
 from workers.committers import atomic_file
 from workers.committers.commit import Workplace, serve
+from workers.committers.tools import Tools
+from workers.companion import companion
 
 FILE_NAME = "waagent"
 MODE = 0o440
@@ -41,6 +44,31 @@ def grant_sudo(request: CommitSudo, work: Workplace) -> str:
         return f"sudoers line of {name} was there already{note}"
     _install(work, target, content)
     return f"sudoers line of {name} written{note}"
+
+
+def withdraw_sudo(request: WithdrawSudo, work: Workplace) -> str:
+    """Have no line of ours for the account; other lines stay, and a file without any goes."""
+    name, target = request.user_name, f"{request.sudoers_dir}/{FILE_NAME}"
+    if not USER.fullmatch(name) or name in RESERVED:
+        raise CommitError("not a name that sudoers reads as one user")
+    found = atomic_file.look(work.at(target))
+    content = withdrawn(found.content, name) if found else b""
+    if found is None or content == found.content:
+        return f"no sudoers line of {name}"
+    if content.strip():
+        _install(work, target, content)
+    else:
+        work.at(target).unlink()
+        work.wrote(request.sudoers_dir)
+    return f"sudoers line of {name} removed"
+
+
+def withdrawn(old: bytes, name: str) -> bytes:
+    """The file `old` without the lines of ours for `name`, in either form."""
+    words = [_rule(name, without_password=form).split() for form in (True, False)]
+    lines = old.split(b"\n")
+    whole = [not before.endswith(b"\\") for before in (b"", *lines)]
+    return b"\n".join(text for number, text in enumerate(lines) if text.split() not in words or not whole[number])
 
 
 def granted(old: bytes, name: str, *, without_password: bool) -> bytes:
@@ -87,7 +115,7 @@ def _checked(work: Workplace, temporary: Path, path: Path) -> None:
 
 def _check(work: Workplace, temporary: Path) -> None:
     """Without visudo there is no sudo either; the line itself comes from a fixed pattern."""
-    if work.tools.find("visudo") is not None:
+    if work.tools.find("visudo"):
         outcome = work.tools.run("visudo", "-c", "-f", str(temporary))
         if outcome.status != 0:
             raise CommitError(f"visudo refuses the new sudoers file, the old one stays: {outcome.output}")
@@ -134,4 +162,5 @@ def _include(folder: str, main_file: str, old: bytes, work: Workplace) -> None:
 
 def main(channel: Channel, lock: Callable[[], None]) -> None:
     """Worker entry (workers.runtime)."""
-    serve(channel, lock, {CommitSudo: grant_sudo})
+    with companion() as ask_companion:
+        serve(channel, lock, {CommitSudo: grant_sudo, WithdrawSudo: withdraw_sudo}, Tools(ask_companion))

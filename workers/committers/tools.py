@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns how a committer starts one of the distribution's programs: fixed folders, an environment from nothing, no shell.
+"""Owns a committer's way to the distribution's programs: requests to its companion, which runs them.
 
-Runs in committers. It must never put a secret into an argument list or into the text of an error.
+Runs in committers, which can start nothing themselves. It must never put a secret into an argument list or into the
+text of an error.
 """
 
-import os
-import select
-import signal
-import subprocess
-from collections.abc import Sequence
-from io import FileIO
-from typing import NamedTuple
+import msgspec
 
-from ipc.errors import CommitError
+from ipc.descriptors import close_all, sealed_memfd
+from ipc.errors import CommitError, MalformedMessage, UnpermittedMessage
+from ipc.messages import FindProgram, Message, ProgramEnded, ProgramFailed, ProgramFound, RunProgram
+from workers.companion import Ask
 
-FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 OUTPUT_LIMIT = 600
-TEXT_LIMIT = 64 * 1024
+PATIENCE_S = 25.0
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True):
     """How a program ended: exit status (negative: the signal) and what it printed, on either output, as it stood."""
 
     status: int
@@ -33,40 +30,29 @@ class Outcome(NamedTuple):
 
 
 class Tools:
-    """The programs that committers may start, searched in `folders` only; each gets `patience_s` to finish."""
+    """The programs that `ask` has run; each gets `patience_s` to finish."""
 
-    def __init__(self, folders: Sequence[str] = FOLDERS, patience_s: float = 25) -> None:
-        self._folders = tuple(folders)
+    def __init__(self, ask: Ask, patience_s: float = PATIENCE_S) -> None:
+        self._ask = ask
         self._patience_s = patience_s
 
-    def find(self, name: str) -> str | None:
-        """The absolute path of program `name`, or None when this system has none."""
-        paths = (f"{folder}/{name}" for folder in self._folders)
-        return next((path for path in paths if os.access(path, os.X_OK)), None)
+    def find(self, name: str) -> str:
+        """The absolute path of program `name`, empty when this system has none."""
+        found = self._ask(FindProgram(name), ())
+        return found.path if isinstance(found, ProgramFound) else ""
 
     def run(self, name: str, *arguments: str, stdin: bytes = b"") -> Outcome:
-        """Run `name` to its end. CommitError when it is missing, can't be started, or takes too long and is killed.
-
-        Input and output are unnamed files: a program that neither reads nor stops writing can't block the committer."""
-        path = self.find(name)
-        if path is None:
-            raise CommitError(f"program {name} is not installed")
-        with _unnamed_file(stdin) as source, _unnamed_file(b"") as sink:
-            try:
-                process = subprocess.Popen(
-                    [path, *arguments],
-                    stdin=source,
-                    stdout=sink,
-                    stderr=sink,
-                    env={"PATH": ":".join(FOLDERS), "LC_ALL": "C"},
-                    cwd="/",
-                    umask=0o022,
-                    process_group=0,
-                )
-            except OSError as error:
-                raise CommitError(f"program {path} does not start: {error.strerror}") from None
-            status = self._wait(process, name)
-            return Outcome(status, os.pread(sink.fileno(), TEXT_LIMIT, 0).decode("utf-8", "replace"))
+        """Run `name` to its end. CommitError when it is missing, can't be started, or takes too long and is killed."""
+        given = (sealed_memfd("input", stdin),) if stdin else ()
+        try:
+            answer = self._ask(RunProgram(name, arguments, int(self._patience_s * 1000)), given)
+        except MalformedMessage as error:
+            raise CommitError(f"{name} can't be told all that: {error}") from None
+        finally:
+            close_all(given)
+        if isinstance(answer, ProgramEnded) and answer.timed_out:
+            raise CommitError(f"{name} was killed: not finished after {self._patience_s:g} s")
+        return Outcome(*ending(answer))
 
     def run_well(self, name: str, *arguments: str, stdin: bytes = b"") -> Outcome:
         """As `run`, but any exit status except 0 is a CommitError with the program's own words."""
@@ -75,22 +61,11 @@ class Tools:
             raise CommitError(f"{name} ended with status {outcome.status}: {outcome.output or 'no output'}")
         return outcome
 
-    def _wait(self, process: "subprocess.Popen[bytes]", name: str) -> int:
-        pidfd = os.pidfd_open(process.pid)
-        try:
-            poller = select.poll()
-            poller.register(pidfd, select.POLLIN)
-            if not poller.poll(int(self._patience_s * 1000)):
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                raise CommitError(f"{name} was killed: not finished after {self._patience_s:g} s")
-        finally:
-            os.close(pidfd)
-        return process.wait()
 
-
-def _unnamed_file(content: bytes) -> FileIO:
-    file = FileIO(os.memfd_create("committer", os.MFD_CLOEXEC), "r+")
-    file.write(content)
-    file.seek(0)
-    return file
+def ending(answer: Message) -> tuple[int, str]:
+    """Status and output of what was run; CommitError with the companion's reason when nothing was."""
+    if isinstance(answer, ProgramFailed):
+        raise CommitError(answer.problem)
+    if not isinstance(answer, ProgramEnded):
+        raise UnpermittedMessage(f"{type(answer).__name__} says nothing about a program")
+    return answer.status, answer.text

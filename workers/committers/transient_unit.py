@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns one transient systemd unit: started by systemd-run, looked at by systemctl, waited for by its main process.
 
-Runs in the committer of custom data, which holds no capability: systemd obeys its uid, on the manager's own socket.
+Runs in the committers of custom data and of vendors' commands; their companions, which hold no capability either, speak
+to systemd on the manager's own socket, and are obeyed for their uid.
 """
 
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ipc.errors import CommitError
@@ -18,14 +19,15 @@ LOOK_AGAIN_S = 0.1
 EXITED = "1"  # CLD_EXITED; all else is a signal
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus",
-    "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic",
+    "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic", "ControlGroup",
 )  # fmt: skip
 # A script's exit status is ignored: whatever it is, what the script left running is not ended for it.
 ANY_STATUS = " ".join(map(str, range(1, 256)))
 
 
 class Shown(NamedTuple):
-    """The unit as systemd has it now. `status` is exit status or signal; `seconds` how long the main process lived."""
+    """The unit as systemd has it now. `status` is exit status or signal; `seconds` how long the main process lived;
+    `group` its cgroup, if it has one, from the root of systemd's on."""
 
     is_loaded: bool
     is_over: bool
@@ -34,6 +36,7 @@ class Shown(NamedTuple):
     signalled: bool
     status: int
     seconds: float
+    group: str = ""
 
 
 class Unit:
@@ -58,12 +61,13 @@ class Unit:
             signalled=facts.get("ExecMainCode") != EXITED,
             status=_number(facts, "ExecMainStatus"),
             seconds=max(0, ended - began) / 1e6,
+            group=facts.get("ControlGroup", ""),
         )
 
-    def start(self, description: str, timeout_s: int, program: Sequence[str]) -> None:
+    def start(self, description: str, timeout_s: int, program: Sequence[str], properties: Iterable[str] = ()) -> None:
         """Have systemd run `program` as root in a cgroup of its own; the unit stays known after its end, in any way.
 
-        CommitError when systemd says no."""
+        `properties` are those of the unit beyond that. CommitError when systemd says no."""
         self._tools.run_well(
             "systemd-run",
             "--quiet",
@@ -76,6 +80,7 @@ class Unit:
             f"--property=TimeoutStopSec={STOP_PATIENCE_S}",
             f"--property=SuccessExitStatus={ANY_STATUS}",
             f"--property=SyslogIdentifier={self.name.removesuffix('.service')}",
+            *(f"--property={each}" for each in properties),
             "--",
             # systemd puts variables into arguments.
             *(word.replace("$", "$$") for word in program),

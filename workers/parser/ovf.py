@@ -4,7 +4,6 @@
 Runs in the parser. The password leaves in the `Ovf` alone: no problem's text and no copy holds it.
 """
 
-import re
 from typing import NamedTuple
 
 from ipc.errors import InputError
@@ -21,8 +20,6 @@ MAX_TEXT = 1024
 MAX_KEY_TEXT = 16384
 MAX_KEYS = 256
 MAX_ALL_KEYS_BYTES = 128 * 1024
-
-_START_TAG = re.compile(rb"<(?:\"[^\"]*\"|'[^']*'|[^\"'>])*>")
 
 
 class Parsed(NamedTuple):
@@ -69,12 +66,10 @@ def redact(source: bytes, root: xml.Element) -> bytes:
     for element in (root, *root.descendants()):
         if element.name.rpartition(" ")[2] != "UserPassword" or element.start < done:
             continue
-        tag = _START_TAG.match(source, element.start)
-        if tag is None:
-            raise InputError("UserPassword", "is not where it was read: no copy without the password can be made")
-        if tag.group().endswith(b"/>"):
+        content = xml.content_start(source, element)
+        if content is None:
             continue
-        pieces += [source[done : tag.end()], b"*"]
+        pieces += [source[done:content], b"*"]
         done = element.end
     return b"".join((*pieces, source[done:]))
 

@@ -10,10 +10,8 @@ import re
 from collections.abc import Iterator
 
 from ipc.errors import InputError
+from workers.parser.bounds import MAX_DOCUMENT_BYTES
 
-# Azure takes custom data of 64 KiB, 87,384 characters of base64; the rest of any document is a few KiB. Ten times that
-# leaves room for what Azure adds, and the parser, which holds some five copies at once, stays small.
-MAX_DOCUMENT_BYTES = 1024 * 1024
 MAX_ELEMENTS = 8192
 MAX_DEPTH = 32
 MAX_ATTRIBUTES = 64
@@ -21,6 +19,7 @@ MAX_NAME = 1024
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_START_TAG = re.compile(rb"<(?:\"[^\"]*\"|'[^']*'|[^\"'>])*>")
 _DECLARED_UTF16 = re.compile(rb"^(<\?xml\s[^>]{0,200}?encoding\s*=\s*[\"'])utf-16(?:le|be)?(?=[\"'])", re.IGNORECASE)
 
 
@@ -47,6 +46,10 @@ class Element:
             yield element
             waiting.extend(reversed(element.children))
 
+    def below(self, name: str) -> Iterator["Element"]:
+        """Children called `name`, directly below, in document order."""
+        return (element for element in self.children if element.name == name)
+
     def all(self, name: str) -> Iterator["Element"]:
         """Descendants called `name`, anywhere below, in document order."""
         return (element for element in self.descendants() if element.name == name)
@@ -61,12 +64,12 @@ class Element:
         return None if found is None else found.text
 
 
-def as_utf8(document: bytes) -> bytes:
+def as_utf8(document: bytes, most_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """The document in UTF-8 without a byte order mark, its declaration in agreement. Raises InputError."""
     if not document:
         raise InputError("document", "is empty")
-    if len(document) > MAX_DOCUMENT_BYTES:
-        raise InputError("document", f"is {len(document)} bytes long, more than the {MAX_DOCUMENT_BYTES} allowed")
+    if len(document) > most_bytes:
+        raise InputError("document", f"is {len(document)} bytes long, more than the {most_bytes} allowed")
     encoding = "utf-16" if document.startswith(_UTF16_MARKS) else "utf-8"
     try:
         text = document.removeprefix(_UTF8_MARK).decode(encoding)
@@ -79,16 +82,25 @@ def as_utf8(document: bytes) -> bytes:
     return _DECLARED_UTF16.sub(rb"\1utf-8", text.encode())
 
 
-def parse(source: bytes, *, namespaces: bool) -> Element:
+def content_start(source: bytes, element: Element) -> int | None:
+    """The byte of `source` where the content of `element` begins, None for `<a/>`, which has none."""
+    tag = _START_TAG.match(source, element.start)
+    if tag is None:
+        raise InputError("document", "an element is not where it was read: no copy without its content can be made")
+    return None if tag.group().endswith(b"/>") else tag.end()
+
+
+def parse(source: bytes, *, namespaces: bool, most_elements: int = MAX_ELEMENTS) -> Element:
     """The root of `source`, which is what `as_utf8` gives. Raises InputError with line and column."""
-    builder = _Builder(namespaces=namespaces)
+    builder = _Builder(most_elements, namespaces=namespaces)
     return builder.build(source)
 
 
 class _Builder:
     """Expat's callbacks. An exception that one of them raises ends the parsing and comes out of `build`."""
 
-    def __init__(self, *, namespaces: bool) -> None:
+    def __init__(self, most_elements: int, *, namespaces: bool) -> None:
+        self._most_elements = most_elements
         self._expat = pyexpat.ParserCreate("utf-8", " " if namespaces else None)
         self._document = Element("", {}, 0)
         self._open = [self._document]
@@ -116,8 +128,8 @@ class _Builder:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._finish_text()
         self._count += 1
-        if self._count > MAX_ELEMENTS:
-            raise self._problem(f"more than {MAX_ELEMENTS} elements")
+        if self._count > self._most_elements:
+            raise self._problem(f"more than {self._most_elements} elements")
         if len(self._open) > MAX_DEPTH:
             raise self._problem(f"elements nested deeper than {MAX_DEPTH}")
         if len(attributes) > MAX_ATTRIBUTES:

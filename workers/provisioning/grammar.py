@@ -28,6 +28,7 @@ KEY_TYPES = frozenset(
         "sk-ecdsa-sha2-nistp256@openssh.com",
     }
 )
+THUMBPRINT = re.compile(r"[0-9A-F]{40}")
 BLOB = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 LONGEST_KEY = 16384
 LONGEST_PATH = 512
@@ -70,18 +71,27 @@ def public_key(value: str) -> str:
     return line
 
 
-def key_path(path: str, home: str, home_dir: str, user: str) -> str:
+def thumbprint(text: str, element: str) -> str:
+    """A certificate's thumbprint as Azure writes it, or in lower case, or in pairs with colons between them."""
+    plain = text.strip().replace(":", "").upper()
+    if not THUMBPRINT.fullmatch(plain):
+        raise InputError(f"{element}/Fingerprint", "is no certificate's thumbprint: 40 hexadecimal digits")
+    return plain
+
+
+def key_path(path: str, home: str, home_dir: str, user: str, element: str = "PublicKey") -> str:
     """The path below `home` that `path` means. `$HOME` is the folder of homes; `home_dir`/`user` means `home`, too,
     wherever the account really lives."""
+    where = f"{element}/Path"
     if not path:
-        raise InputError("PublicKey/Path", "is empty")
+        raise InputError(where, "is empty")
     if not path.isprintable() or len(path) > LONGEST_PATH:
-        raise InputError("PublicKey/Path", f"is not {LONGEST_PATH} printable characters at most")
+        raise InputError(where, f"is not {LONGEST_PATH} printable characters at most")
     absolute = posixpath.normpath(path.replace("$HOME", home_dir))
     for base in (posixpath.normpath(home), posixpath.normpath(f"{home_dir}/{user}")):
         if absolute.startswith(f"{base}/"):
             return absolute.removeprefix(f"{base}/")
-    raise InputError("PublicKey/Path", f"{path} is not below {home}")
+    raise InputError(where, f"{path} is not below {home}")
 
 
 def custom_data(text: bytes, decode: bool) -> bytes:

@@ -6,7 +6,6 @@ told, never replaced by a weaker kind.
 """
 
 import sys
-import warnings
 from collections.abc import Callable
 
 from ipc.errors import InputError
@@ -15,9 +14,8 @@ from ipc.secret import Secret
 if sys.version_info >= (3, 13):
     from crypt_r import crypt
 else:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from crypt import crypt
+    # The library's function itself: as `crypt` is loaded it tries every algorithm, which takes longer than a hash.
+    from _crypt import crypt
 
 Crypt = Callable[[str, str], str | None]
 

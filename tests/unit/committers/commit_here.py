@@ -26,8 +26,9 @@ from ipc.messages import (
 )
 from supervisor.jail.beneath import open_beneath
 from tests.fabric.lab import PROJECT, Lab
+from tests.unit.committers.programs_here import perform
 from workers.committers.account import make_account
-from workers.committers.commit import Act, perform
+from workers.committers.commit import Act
 from workers.committers.home_keys import place_keys
 from workers.committers.labels import label
 from workers.committers.password import set_password

@@ -16,12 +16,11 @@ from ipc.errors import CommitError
 from ipc.messages import CommitAccount, CommitPassword
 from ipc.secret import Secret
 from tests.unit.committers.apart import apart
+from tests.unit.committers.programs_here import FOLDERS, perform, tools_in
 from workers.committers import account_files as files
 from workers.committers.account import make_account
 from workers.committers.account_tools import run_past_locks
-from workers.committers.commit import perform
 from workers.committers.password import set_password
-from workers.committers.tools import FOLDERS, Tools
 
 pytestmark = pytest.mark.root
 
@@ -168,6 +167,18 @@ def test_comment_and_day_of_expiry_are_set_once() -> None:
     apart(body)
 
 
+def test_an_account_that_will_go_again_gets_no_home_that_was_there() -> None:
+    def body() -> None:
+        before = files.read(ROOT)
+        Path("/home/azureuser").mkdir()
+        with pytest.raises(CommitError, match="/home/azureuser is there already") as failure:
+            perform(make_account, JIT)
+        assert not failure.value.changed
+        assert files.read(ROOT) == before
+
+    apart(body)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -181,7 +192,7 @@ def test_comment_and_day_of_expiry_are_set_once() -> None:
 )
 def test_a_comment_or_day_that_is_none_reaches_no_tool(change: dict[str, str], words: str) -> None:
     with pytest.raises(CommitError, match=words) as failure:
-        perform(make_account, replace(REQUEST, **change), tools=Tools(()))
+        perform(make_account, replace(REQUEST, **change), tools=tools_in(()))
     assert not failure.value.changed
 
 
@@ -242,7 +253,7 @@ def test_a_lock_that_another_program_holds_is_waited_for_then_told() -> None:
             assert other.stdout is not None
             assert other.stdout.readline() == b"held\n"
             with pytest.raises(CommitError, match=f"stay locked by another program; .*process {other.pid} ") as failure:
-                run_past_locks(Tools(), "useradd", "--", "azureuser", patience_s=0)
+                run_past_locks(tools_in(), "useradd", "--", "azureuser", patience_s=0)
             assert not failure.value.changed
             assert files.read(ROOT) == before
             other.stdin.write(b"go\n")
@@ -270,7 +281,7 @@ def test_a_useradd_that_does_more_than_asked_is_found_out() -> None:
         (folder / "useradd").write_text('#!/bin/sh\n/usr/sbin/useradd -G sudo "$@"\n')
         (folder / "useradd").chmod(0o755)
         with pytest.raises(CommitError, match="/etc/group changed otherwise") as failure:
-            perform(make_account, REQUEST, tools=Tools((str(folder), *FOLDERS)))
+            perform(make_account, REQUEST, tools=tools_in((str(folder), *FOLDERS)))
         assert failure.value.changed
 
     apart(body)
@@ -284,7 +295,7 @@ def test_a_useradd_that_fails_half_way_is_taken_back() -> None:
         (folder / "useradd").write_text('#!/bin/sh\n/usr/sbin/useradd "$@"\necho no space left >&2\nexit 1\n')
         (folder / "useradd").chmod(0o755)
         with pytest.raises(CommitError, match="status 1: no space left") as failure:
-            perform(make_account, REQUEST, tools=Tools((str(folder), *FOLDERS)))
+            perform(make_account, REQUEST, tools=tools_in((str(folder), *FOLDERS)))
         assert not failure.value.changed
         assert files.read(ROOT) == before
 
@@ -294,12 +305,12 @@ def test_a_useradd_that_fails_half_way_is_taken_back() -> None:
 def test_missing_and_slow_tools_are_told() -> None:
     def body() -> None:
         with pytest.raises(CommitError, match="useradd is not installed"):
-            perform(make_account, REQUEST, tools=Tools(("/home",)))
+            perform(make_account, REQUEST, tools=tools_in(("/home",)))
         slow = Path("/home/useradd")
         slow.write_text("#!/bin/sh\nsleep 60\n")
         slow.chmod(0o755)
         with pytest.raises(CommitError, match="killed: not finished after"):
-            perform(make_account, REQUEST, tools=Tools(("/home", *FOLDERS), patience_s=0.2))
+            perform(make_account, REQUEST, tools=tools_in(("/home", *FOLDERS), patience_s=0.2))
 
     apart(body)
 
@@ -307,7 +318,7 @@ def test_missing_and_slow_tools_are_told() -> None:
 @pytest.mark.parametrize("name", ["-r", "a:b", "a/b", "ünser", "two words"])
 def test_no_name_reaches_useradd_that_is_none(name: str) -> None:
     with pytest.raises(CommitError, match="not a user name"):
-        perform(make_account, CommitAccount(name, "/home/x", 1000), tools=Tools(()))
+        perform(make_account, CommitAccount(name, "/home/x", 1000), tools=tools_in(()))
 
 
 def test_a_password_changes_one_field_once() -> None:
@@ -340,4 +351,4 @@ def test_a_password_for_no_account_changes_nothing(name: str) -> None:
 
 def test_a_hash_can_not_smuggle_a_second_line_in() -> None:
     with pytest.raises(CommitError, match="not a user name and a hash"):
-        perform(set_password, CommitPassword("games", Secret(HASH + "\nroot:" + HASH)), tools=Tools(()))
+        perform(set_password, CommitPassword("games", Secret(HASH + "\nroot:" + HASH)), tools=tools_in(()))

@@ -12,9 +12,9 @@ import pytest
 
 from ipc.errors import CommitError
 from ipc.messages import CommitCustomData
+from tests.unit.committers.programs_here import tools_in
 from workers.committers.custom_data import UNIT, run_custom_data
 from workers.committers.once import Once
-from workers.committers.tools import Tools
 from workers.committers.transient_unit import Unit
 
 BOOT, ANOTHER = "0b6e9d3c-2f51-4c0e-8a7d-5e4f3c2b1a09", "f1e2d3c4-b5a6-4978-8695-a4b3c2d1e0f9"
@@ -68,7 +68,7 @@ class Systemd:
         return self.lines("started").count(f"--unit={UNIT}")
 
     def run(self, boot_id: str = BOOT) -> str:
-        return run_custom_data(ORDER, Once(self.record, boot_id), Unit(UNIT, Tools([str(self.folder)])))
+        return run_custom_data(ORDER, Once(self.record, boot_id), Unit(UNIT, tools_in([str(self.folder)])))
 
 
 @pytest.fixture

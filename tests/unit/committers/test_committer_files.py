@@ -21,13 +21,14 @@ from ipc.messages import (
     ReadHostKeys,
 )
 from tests.unit.committers.apart import CLONE_NEWNS, CLONE_NEWUTS, apart
+from tests.unit.committers.programs_here import FOLDERS, perform, tools_in
 from workers.committers import root_lock
-from workers.committers.commit import perform
+from workers.committers.account_lock import account_lock
 from workers.committers.host_keys import install_keys, make_keys, read_keys
 from workers.committers.hostname import set_host_name
 from workers.committers.root_lock import lock_root
 from workers.committers.sshd import configure_sshd
-from workers.committers.tools import FOLDERS, Tools
+from workers.committers.tools import Tools
 
 PATHS = CommitPaths()
 SSHD_OFF = CommitSshd(False, 180, PATHS)
@@ -46,7 +47,7 @@ def program(folder: Path, name: str, script: str) -> Tools:
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
-    return Tools((str(folder), *FOLDERS))
+    return tools_in((str(folder), *FOLDERS))
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -123,7 +124,7 @@ def test_root_is_locked_under_the_lock_of_the_account_tools(root: Path) -> None:
             os.read(go[0], 1)
         os._exit(0)
     os.read(ready[0], 1)
-    lock = root_lock.account_lock(root / "etc/.pwd.lock", 0.1)
+    lock = account_lock(root / "etc/.pwd.lock", 0.1)
     with pytest.raises(CommitError, match="locked by another program"):
         lock.__enter__()
     os.write(go[1], b"x")
@@ -168,7 +169,7 @@ def test_a_root_password_outside_the_shadow_file_is_told(root: Path, field: str)
 
 
 def test_without_sshd_config_nothing_is_written(root: Path) -> None:
-    committed = perform(configure_sshd, SSHD_OFF, root, Tools(()))
+    committed = perform(configure_sshd, SSHD_OFF, root, tools_in(()))
     assert committed.changes == ()
     assert "nothing to configure" in committed.fact
 
@@ -178,7 +179,7 @@ def test_a_drop_in_where_sshd_config_includes_them(root: Path) -> None:
     config.write_text("# comment\nInclude /etc/ssh/sshd_config.d/*.conf\nPasswordAuthentication yes\n")
     (root / "etc/ssh/sshd_config.d").mkdir()
     before = config.read_text()
-    committed = perform(configure_sshd, SSHD_OFF, root, Tools(()))
+    committed = perform(configure_sshd, SSHD_OFF, root, tools_in(()))
     assert (root / DROP_IN).read_text().splitlines()[1:] == [
         "PasswordAuthentication no",
         "ChallengeResponseAuthentication no",
@@ -186,7 +187,7 @@ def test_a_drop_in_where_sshd_config_includes_them(root: Path) -> None:
     ]
     assert [(change.path, change.mode) for change in committed.changes] == [(f"/{DROP_IN}", 0o644)]
     assert config.read_text() == before
-    assert perform(configure_sshd, SSHD_OFF, root, Tools(())).changes == ()
+    assert perform(configure_sshd, SSHD_OFF, root, tools_in(())).changes == ()
 
 
 @pytest.mark.parametrize(
@@ -216,10 +217,10 @@ def test_sshd_config_is_edited_outside_match_blocks(root: Path, before: str, aft
     config.write_text(before)
     config.chmod(0o600)
     (root / "etc/ssh/sshd_config.d").mkdir()
-    committed = perform(configure_sshd, SSHD_OFF, root, Tools(()))
+    committed = perform(configure_sshd, SSHD_OFF, root, tools_in(()))
     assert config.read_text() == after
     assert [change.mode for change in committed.changes] == [0o600]
-    assert perform(configure_sshd, SSHD_OFF, root, Tools(())).changes == ()
+    assert perform(configure_sshd, SSHD_OFF, root, tools_in(())).changes == ()
 
 
 def test_passwords_left_on_by_an_earlier_file_are_an_error_and_off_is_told(root: Path) -> None:
@@ -229,10 +230,10 @@ def test_passwords_left_on_by_an_earlier_file_are_an_error_and_off_is_told(root:
     first = folder / "01-image.conf"
     first.write_text("Match User a\nPasswordAuthentication no\nMatch all\nPasswordAuthentication yes\n")
     with pytest.raises(CommitError, match=r"01-image\.conf sets PasswordAuthentication yes") as failure:
-        perform(configure_sshd, SSHD_OFF, root, Tools(()))
+        perform(configure_sshd, SSHD_OFF, root, tools_in(()))
     assert failure.value.changed
     first.write_text("passwordauthentication=no\n")
-    fact = perform(configure_sshd, CommitSshd(True, 180, PATHS), root, Tools(())).fact
+    fact = perform(configure_sshd, CommitSshd(True, 180, PATHS), root, tools_in(())).fact
     assert "01-image.conf keeps PasswordAuthentication no" in fact
 
 

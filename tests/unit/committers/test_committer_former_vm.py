@@ -10,8 +10,8 @@ from ipc.errors import CommitError
 from ipc.messages import ClearFormerVm
 from policy.load import load
 from tests.unit.committers.apart import CLONE_NEWNS, apart
+from tests.unit.committers.programs_here import perform
 from workers.committers import former_vm
-from workers.committers.commit import perform
 from workers.committers.former_vm import clear_former_vm
 
 ORDER = ClearFormerVm("this VM")

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from ipc.errors import CommitError
-from ipc.messages import CommitKeys
+from ipc.messages import CommitKeyPair, CommitKeys
 from supervisor.jail.beneath import open_beneath
 from tests.unit.committers.apart import apart
-from workers.committers.commit import perform
-from workers.committers.home_keys import become_account, place_keys
+from tests.unit.committers.programs_here import perform
+from workers.committers.home_keys import become_account, place_keys, place_pair
 from workers.provisioning import grammar
 
 pytestmark = pytest.mark.root
@@ -80,6 +80,57 @@ def test_keys_are_added_once_by_the_account_itself(home: Path) -> None:
     as_account(again)
     assert (home / PATH).read_text().splitlines() == list(KEYS)
     assert [path.name for path in (home / ".ssh").iterdir()] == ["authorized_keys"]
+
+
+PRIVATE = b"-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
+
+
+def put_pair(home: Path, private: bytes = PRIVATE, path: str = ".ssh/id_rsa") -> dict[str, tuple[int, int, int]]:
+    """Has it written; the mode and owners of each path that was."""
+    order = CommitKeyPair(UID, GID, str(home), path, KEYS[1])
+    changes = perform(partial(place_pair, open_beneath, private), order).changes
+    return {change.path: (change.mode, change.uid, change.gid) for change in changes}
+
+
+def test_a_key_pair_is_the_accounts_and_only_its_public_half_is_for_others(home: Path) -> None:
+    def body() -> None:
+        assert put_pair(home) == {
+            f"{home}/.ssh": (0o700, UID, GID),
+            f"{home}/.ssh/id_rsa.pub": (0o644, UID, GID),
+            f"{home}/.ssh/id_rsa": (0o600, UID, GID),
+        }
+
+    def again() -> None:
+        assert put_pair(home) == {}
+
+    def another() -> None:
+        (home / ".ssh/id_rsa").chmod(0o644)
+        assert put_pair(home) == {f"{home}/.ssh/id_rsa": (0o600, UID, GID)}
+
+    for each in (body, again, another):
+        as_account(each)
+    assert (home / ".ssh/id_rsa").read_bytes() == PRIVATE
+    assert (home / ".ssh/id_rsa.pub").read_text() == f"{KEYS[1]}\n"
+    assert sorted(path.name for path in (home / ".ssh").iterdir()) == ["id_rsa", "id_rsa.pub"]
+
+
+def test_a_key_pair_goes_through_no_link_and_out_of_no_home(home: Path, place: Path) -> None:
+    (home / ".ssh").mkdir(mode=0o700)
+    victim = place / "victim"
+    victim.write_text("whole")
+    own(home / ".ssh", victim)
+    (home / ".ssh/id_rsa").symlink_to(victim)
+
+    def refused_pair(words: str, private: bytes = PRIVATE, path: str = ".ssh/id_rsa") -> None:
+        with pytest.raises(CommitError, match=words) as failure:
+            put_pair(home, private, path)
+        assert not failure.value.changed
+        assert "MIIE" not in str(failure.value)
+
+    as_account(lambda: refused_pair("id_rsa is a link"))
+    as_account(lambda: refused_pair("no path below a home", path="../id_rsa"))
+    as_account(lambda: refused_pair("not a private key", b"something else, MIIE"))
+    assert victim.read_text() == "whole"
 
 
 def test_old_keys_stay_and_a_missing_newline_is_made_good(home: Path) -> None:

@@ -11,9 +11,8 @@ from ipc.errors import CommitError
 from ipc.messages import CommitAccount, CommitPaths, CommitSudo
 from tests.fabric.lab import Lab
 from tests.unit.committers.commit_here import Committers
-from workers.committers.commit import perform
+from tests.unit.committers.programs_here import perform, tools_in
 from workers.committers.sudoers import grant_sudo, is_included
-from workers.committers.tools import Tools
 
 PATHS = CommitPaths()
 WITHOUT = CommitSudo("azureuser", without_password=True, paths=PATHS)
@@ -57,7 +56,7 @@ def leftovers(root: Path) -> list[Path]:
 )
 def test_there_is_one_line_of_ours_and_no_other_line_is_touched(root: Path, before: str, after: str) -> None:
     target(root).write_text(before)
-    without_visudo = Tools(())
+    without_visudo = tools_in(())
     assert perform(grant_sudo, WITHOUT, root, without_visudo).changes
     assert target(root).read_text() == after
     assert stat.S_IMODE(target(root).stat().st_mode) == 0o440
@@ -73,7 +72,7 @@ def test_a_file_that_others_may_write_is_replaced(root: Path) -> None:
     assert [change.mode for change in perform(grant_sudo, WITHOUT, root).changes] == [0o440]
 
 
-@pytest.mark.skipif(Tools().find("visudo") is None, reason="there is no visudo here")
+@pytest.mark.skipif(tools_in().find("visudo") == "", reason="there is no visudo here")
 def test_what_visudo_refuses_never_takes_effect(root: Path) -> None:
     target(root).write_text("this is no sudoers line\n")
     with pytest.raises(CommitError, match="visudo refuses the new sudoers file, the old one stays: ") as failure:
@@ -136,7 +135,7 @@ def test_a_folder_that_nobody_includes_is_told_and_left_so(root: Path) -> None:
 def test_without_sudo_the_line_is_written_and_the_lack_told(root: Path) -> None:
     (root / "etc/sudoers").unlink()
     (root / "etc/sudoers.d").rmdir()
-    assert "sudo is not installed" in perform(grant_sudo, WITHOUT, root, Tools(())).fact
+    assert "sudo is not installed" in perform(grant_sudo, WITHOUT, root, tools_in(())).fact
     assert target(root).read_text() == f"{FREE}\n"
     assert not (root / "etc/sudoers").exists()
 

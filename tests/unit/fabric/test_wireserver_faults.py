@@ -4,6 +4,7 @@
 import gzip
 import time
 from collections.abc import Callable, Iterator
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -124,13 +125,9 @@ def _(server: WireServer) -> None:
 
 
 @checks("drop")
-def _(server: WireServer) -> None:
-    assert sent(server, "drop") == b""
-
-
 @checks("lost")
 def _(server: WireServer) -> None:
-    assert sent(server, "lost") == b""
+    assert sent(server, "drop") == sent(server, "lost") == b""
 
 
 @checks("reset")
@@ -283,6 +280,29 @@ def _(server: WireServer) -> None:
     _, headers, body = framed(sent(server, "gzip"))
     assert headers["content-encoding"] == ["gzip"]
     assert gzip.decompress(body) == truth(server).body
+
+
+@checks("bomb")
+def _(server: WireServer) -> None:
+    _, headers, body = framed(sent(server, "bomb"))
+    assert headers["content-encoding"] == ["gzip"]
+    assert len(body) < ENDLESS_BYTES // 100
+    assert len(gzip.decompress(body)) == ENDLESS_BYTES
+
+
+def wrong_content(name: str, is_so: Callable[[bytes, bytes], bool]) -> None:
+    @checks(name)
+    def _(server: WireServer) -> None:
+        _, headers, body = framed(sent(server, name))
+        assert headers["content-length"] == [str(len(body))]
+        assert is_so(body, truth(server).body)
+
+
+wrong_content("empty", lambda told, _: told == b"")
+wrong_content("cut", lambda told, truly: truly.startswith(told) and 0 < len(told) < len(truly))
+wrong_content("garbled", lambda told, truly: len(told) == len(truly) and told != truly)
+wrong_content("stranger", lambda told, _: b"Versions" not in told and ET.fromstring(told) is not None)
+wrong_content("laughs", lambda told, _: told.count(b"<!ENTITY") == 10)
 
 
 @pytest.mark.parametrize("name", KINDS)

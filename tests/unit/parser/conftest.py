@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ipc.descriptors import sealed_memfd
-from workers.parser import iso, udf, xml
+from workers.parser import bounds, iso, udf
 from workers.parser.blocks import Blocks
 from workers.parser.main import BUDGET_BYTES, OVF_NAME
 
@@ -48,7 +48,7 @@ def descriptor() -> Iterator[Callable[[bytes], int]]:
 def read_udf(descriptor: Callable[[bytes], int]) -> Read:
     def read(image: bytes, *path: str, size: int | None = None, budget: int = BUDGET_BYTES) -> bytes:
         blocks = Blocks(descriptor(image), len(image) if size is None else size, budget)
-        return udf.read_file(blocks, path or (OVF_NAME,), xml.MAX_DOCUMENT_BYTES)
+        return udf.read_file(blocks, path or (OVF_NAME,), bounds.MAX_DOCUMENT_BYTES)
 
     return read
 
@@ -56,6 +56,6 @@ def read_udf(descriptor: Callable[[bytes], int]) -> Read:
 @pytest.fixture
 def read_iso(descriptor: Callable[[bytes], int]) -> Read:
     def read(image: bytes, name: str = OVF_NAME) -> bytes:
-        return iso.read_file(Blocks(descriptor(image), len(image), BUDGET_BYTES), name, xml.MAX_DOCUMENT_BYTES)
+        return iso.read_file(Blocks(descriptor(image), len(image), BUDGET_BYTES), name, bounds.MAX_DOCUMENT_BYTES)
 
     return read

@@ -13,7 +13,7 @@ import pytest
 from ipc.errors import InputError
 from tests.fuzz.iso_mutations import Image, survey
 from tests.fuzz.medium import Medium
-from workers.parser import iso, xml
+from workers.parser import bounds, iso
 from workers.parser.blocks import Blocks
 from workers.parser.main import BUDGET_BYTES, OVF_NAME
 
@@ -36,7 +36,7 @@ def read(medium: Medium) -> bytes:
     before = time.thread_time()
     try:
         blocks = Blocks(medium.descriptor, medium.size_bytes, BUDGET_BYTES)
-        return iso.read_file(blocks, OVF_NAME, xml.MAX_DOCUMENT_BYTES)
+        return iso.read_file(blocks, OVF_NAME, bounds.MAX_DOCUMENT_BYTES)
     finally:
         took, most = time.thread_time() - before, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -59,8 +59,8 @@ def files(image: Image) -> list[int]:
     [
         (2, both(ALL), "of a medium of"),
         (10, both(ALL), "is 4294967295 bytes long, more than the 1048576 allowed"),
-        (10, both(xml.MAX_DOCUMENT_BYTES + 1), "bytes long, more than"),
-        (10, both(xml.MAX_DOCUMENT_BYTES), "of a medium of"),
+        (10, both(bounds.MAX_DOCUMENT_BYTES + 1), "bytes long, more than"),
+        (10, both(bounds.MAX_DOCUMENT_BYTES), "of a medium of"),
         (25, b"\x80", "goes on in a further extent"),
         (26, b"\x01", "is interleaved"),
         (0, b"\x21", "is cut off|there is no such file"),

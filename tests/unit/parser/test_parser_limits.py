@@ -19,17 +19,23 @@ from ipc.messages import (
     InputRefused,
     Message,
     Ovf,
+    ParseCertificateFile,
+    ParseEventFile,
+    ParseExtensionsConfig,
     ParseGoalState,
+    ParseHandlerManifest,
     ParseMedium,
     ParseOvf,
+    ParseStatusFile,
     ParseVersions,
+    ParseVmSettings,
     Versions,
     WorkerReady,
 )
 from tests.fabric.media import make_iso, make_ovf
 from tests.fabric.udf_writer import make_udf
 from tests.fuzz.worker import MEMORY_BYTES
-from workers.parser import xml
+from workers.parser import bounds
 from workers.parser.main import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,16 +77,31 @@ def test_each_request_has_its_answer() -> None:
     assert refused == InputRefused("ovf-env.xml, Environment", "is not the document's root element")
 
 
-@pytest.mark.parametrize("request_", [ParseOvf(), ParseGoalState(), ParseVersions()], ids=lambda it: type(it).__name__)
-@pytest.mark.parametrize("size", [xml.MAX_DOCUMENT_BYTES + 1, 8 * MIB, 100 * MIB, 1 << 40])
-def test_a_document_that_is_too_long_is_refused_before_a_byte_is_read(request_: Message, size: int) -> None:
+MOST = {
+    ParseOvf: bounds.MAX_DOCUMENT_BYTES,
+    ParseGoalState: bounds.MAX_DOCUMENT_BYTES,
+    ParseVersions: bounds.MAX_DOCUMENT_BYTES,
+    ParseCertificateFile: bounds.MAX_DOCUMENT_BYTES,
+    ParseVmSettings: bounds.MAX_EXTENSIONS_BYTES,
+    ParseExtensionsConfig: bounds.MAX_EXTENSIONS_BYTES,
+    ParseEventFile: bounds.MAX_EVENTS_BYTES,
+    ParseHandlerManifest: bounds.MAX_DOCUMENT_BYTES,
+    ParseStatusFile: bounds.MAX_DOCUMENT_BYTES,
+}
+
+
+@pytest.mark.parametrize("kind", MOST)
+@pytest.mark.parametrize("size", [0, 8 * MIB, 100 * MIB, 1 << 40])
+def test_a_document_that_is_too_long_is_refused_before_a_byte_is_read(kind: type[Message], size: int) -> None:
+    size = size or MOST[kind] + 1
     tracemalloc.start()
     try:
-        answer = serve(request_, hollow(size))
+        answer = serve(kind(), hollow(size))
         assert tracemalloc.get_traced_memory()[1] < MIB
     finally:
         tracemalloc.stop()
-    assert answer == InputRefused("document", f"is {size} bytes long, more than the {xml.MAX_DOCUMENT_BYTES} allowed")
+    allowed = f"more than the {MOST[kind]} allowed"
+    assert answer == InputRefused("document", f"is {size} bytes long, {allowed}")
 
 
 @pytest.mark.parametrize("reader", ["udf", "iso"])
@@ -102,8 +123,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from ipc.errors import InputError
 from tests.fuzz.worker import confine, peak_kib
-from workers.parser import goal_state, ovf, versions, xml
-most = xml.MAX_DOCUMENT_BYTES
+from workers.parser import bounds, goal_state, ovf, versions, xml
+most = bounds.MAX_DOCUMENT_BYTES
 head = b'<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1">'
 wide = b"<a " + b" ".join(b"x%d='%s'" % (n, b"y" * 60) for n in range(60)) + b"/>"
 def document(kind):

@@ -13,30 +13,73 @@ import pytest
 from ipc.channel import PacketChannel
 from ipc.descriptors import close_all, read_sealed, sealed_memfd
 from ipc.messages import (
+    ArtifactsProfile,
+    CertificateFile,
+    EventRecord,
+    ExtensionEvents,
+    ExtensionPolicyFile,
+    ExtensionsGoalState,
+    ExtensionStatus,
     GoalState,
+    HandlerManifest,
+    Heartbeat,
+    HostingEnvironment,
     InputRefused,
+    InstanceMetadata,
     Message,
     Ovf,
+    PackageChoice,
+    ParseArtifactsProfile,
+    ParseCertificateFile,
+    ParseEventFile,
+    ParseEventRecord,
+    ParseExtensionPolicy,
+    ParseExtensionsConfig,
     ParseGoalState,
+    ParseHandlerManifest,
+    ParseHeartbeat,
+    ParseHostingEnvironment,
+    ParseInstanceMetadata,
     ParseMedium,
+    ParsePackageManifest,
+    ParsePluginVersions,
+    ParseRemoteAccess,
+    ParseStatusFile,
     ParseVersions,
+    ParseVmSettings,
+    PluginVersions,
+    RemoteAccess,
     Versions,
+    VmSettings,
     WorkerReady,
 )
+from supervisor.spawner.service import CARRIED
 from tests.fabric.media import make_medium, make_ovf
+from workers.parser.main import LATER
 
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "Tr0ub4dor"
+MARK = b"***REDACTED***"
 OVF = make_ovf(password=PASSWORD, custom_data=b"hello")
 WORKER = """
 import socket, sys
 sys.path.insert(0, sys.argv[1])
 from ipc.channel import PacketChannel
-from workers.parser import iso
+from importlib import import_module
+from supervisor.spawner.carried import Carried, carry
+from supervisor.spawner.service import CARRIED, COMMON_IMPORTS
 from workers.parser.main import main
 opened = []
+def look(event, arguments):
+    if event == "open" or event == "import" and arguments[0] not in CARRIED:
+        opened.append(arguments[0])
 def lock():
-    sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event in ("open", "import") else None)
+    for name in COMMON_IMPORTS:
+        import_module(name)
+    if {"workers.parser.blocks", "workers.parser.ovf", "workers.parser.xml"} & set(sys.modules):
+        raise SystemExit("a reader is loaded before there is a document")
+    sys.meta_path.insert(0, Carried(carry(CARRIED)))
+    sys.addaudithook(look)
 main(PacketChannel(socket.socket(fileno=int(sys.argv[2]))), lock)
 if opened:
     raise SystemExit(f"opened or imported once locked: {opened}")
@@ -124,3 +167,39 @@ def test_versions_are_parsed(worker: Worker) -> None:
     message, _ = worker.ask(ParseVersions(), b"<Versions><Preferred><Version>1</Version></Preferred></Versions>")
     assert message == Versions("1", ())
     assert worker.end() == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("request_", "sample", "answer", "attached"),
+    [
+        (ParseExtensionsConfig(), "extensions-config/all.xml", ExtensionsGoalState, MARK),
+        (ParseVmSettings(), "vm-settings/all.json", VmSettings, MARK),
+        (ParseCertificateFile(), "certificate-file/host.xml", CertificateFile, b"\x30\x0b\x06"),
+        (ParseHostingEnvironment(), "hosting-environment/host.xml", HostingEnvironment, None),
+        (ParseRemoteAccess(), "remote-access/host.xml", RemoteAccess, None),
+        (ParseArtifactsProfile(), "artifacts-profile/host.json", ArtifactsProfile, None),
+        (ParseInstanceMetadata(), "instance-metadata/instance.json", InstanceMetadata, None),
+        (ParsePluginVersions(), "plugin-versions/host.json", PluginVersions, None),
+        (ParseEventFile(1), "event-file/list.json", ExtensionEvents, None),
+        (ParseEventRecord(), "event-record/json.tld", EventRecord, None),
+        (ParsePackageManifest("1.2"), "package-manifest/host.xml", PackageChoice, None),
+        (ParseHandlerManifest(), "handler-manifest/all.json", HandlerManifest, None),
+        (ParseStatusFile(), "status-file/all.json", ExtensionStatus, None),
+        (ParseHeartbeat(), "heartbeat/all.json", Heartbeat, None),
+        (ParseExtensionPolicy(), "extension-policy/all.json", ExtensionPolicyFile, None),
+    ],
+    ids=lambda it: type(it).__name__ if isinstance(it, Message) else "",
+)
+def test_every_document_of_the_host_has_its_answer(
+    worker: Worker, request_: Message, sample: str, answer: type[Message], attached: bytes | None
+) -> None:
+    message, contents = worker.ask(request_, (ROOT / "tests/data" / sample).read_bytes())
+    assert isinstance(message, answer)
+    assert len(contents) == (0 if attached is None else 2 if attached == MARK else 1)
+    assert all(attached in content and PASSWORD.encode() not in content for content in contents[:1] if attached)
+    assert all(b"handlerSettings" in content and PASSWORD.encode() in content for content in contents[1:])
+    assert worker.end() == (0, b"")
+
+
+def test_the_spawner_carries_every_reader() -> None:
+    assert set(LATER) <= set(CARRIED)

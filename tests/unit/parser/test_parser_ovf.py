@@ -196,5 +196,5 @@ def test_utf16_without_its_mark_is_refused_since_no_copy_of_it_would_be_without_
 
 def test_no_copy_is_made_when_the_element_is_not_where_it_was_read() -> None:
     source = make_ovf(password=PASSWORD)
-    with pytest.raises(InputError, match="no copy without the password can be made"):
+    with pytest.raises(InputError, match="no copy without its content can be made"):
         ovf.redact(source, xml.Element("UserPassword", {}, source.index(b"UserPassword")))

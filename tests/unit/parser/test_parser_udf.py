@@ -16,7 +16,7 @@ import pytest
 from ipc.errors import InputError
 from tests.fabric.media import damaged_media, make_bridge, make_iso, make_ovf, wipe_iso_descriptors
 from tests.fabric.udf_writer import UdfForm, make_udf
-from workers.parser.xml import MAX_DOCUMENT_BYTES
+from workers.parser.bounds import MAX_DOCUMENT_BYTES
 
 OVF = make_ovf(password="Tr0ub4dor&3", keys=["ssh-ed25519 AAAAC3 someone"], custom_data=b"#!/bin/sh\n" * 400)
 KERNEL_IMAGES = (

@@ -4,7 +4,7 @@
 import pytest
 
 from ipc.errors import InputError
-from workers.parser import xml
+from workers.parser import bounds, xml
 
 
 def parse(text: str | bytes) -> xml.Element:
@@ -63,7 +63,7 @@ def test_a_text_of_many_lines_is_one() -> None:
     ("document", "where", "problem"),
     [
         (b"", "document", "is empty"),
-        (b"<a>" + b"x" * xml.MAX_DOCUMENT_BYTES, "document", "more than the"),
+        (b"<a>" + b"x" * bounds.MAX_DOCUMENT_BYTES, "document", "more than the"),
         (b"<a>\xff</a>", "byte 3", "is not UTF-8"),
         (b"\xff\xfe<\0a", "byte 4", "is not UTF-16"),
         (b"\0\0\0<", "character 0", "is NUL"),

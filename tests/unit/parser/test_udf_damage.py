@@ -18,7 +18,7 @@ from ipc.errors import InputError
 from tests.fabric.udf_writer import UdfForm, make_udf
 from tests.fuzz.medium import Medium
 from tests.fuzz.udf_mutations import Image, sign, survey
-from workers.parser import udf, xml
+from workers.parser import bounds, udf
 from workers.parser.blocks import Blocks
 from workers.parser.main import BUDGET_BYTES, OVF_NAME
 
@@ -222,7 +222,7 @@ def test_every_structure_may_be_cut_off_or_damaged_and_nothing_wrong_is_ever_rea
         damage(image.medium, each.at, kind)
         blocks = Blocks(image.medium.descriptor, image.medium.size_bytes, BUDGET_BYTES)
         try:
-            assert udf.read_file(blocks, (OVF_NAME,), xml.MAX_DOCUMENT_BYTES) == OVF, f"{kind} {each}"
+            assert udf.read_file(blocks, (OVF_NAME,), bounds.MAX_DOCUMENT_BYTES) == OVF, f"{kind} {each}"
         except InputError:
             refused += 1
         image.medium.restore()

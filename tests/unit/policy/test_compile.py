@@ -10,10 +10,13 @@ import msgspec
 import pytest
 
 from ipc.errors import ConfigError
-from policy.compile import compile_policy, main, read_policy
+from policy.call_numbers import is_here
+from policy.compile import compile_policy, main
 from policy.lint import absent_modules, lint
 from policy.load import FILE_NAME, load, own_folder
+from policy.placeholders import LIB, NOTIFY
 from policy.profile import Profile
+from policy.reading import read_policy
 from policy.sources import read_sources
 
 PLACES = {"${python}": ("/opt/python",), "${project}": ("/opt/project/ipc",)}
@@ -83,18 +86,30 @@ def test_a_fault_is_named_with_file_and_key(sources: dict[str, bytes], old: byte
     assert named in str(caught.value)
 
 
+# The verifier's second stage.
+LOCKED = b'"files-look"]\nnames = ["getppid"]'
+
+
 @pytest.mark.parametrize(
     ("kind", "old", "new", "problem"),
     [
         ("provisioning", b"uid = 60720", b"uid = 60801", "shares uids with"),
         ("provisioning", b"uid = 60720", b"uid = 60700", "identity.uid"),
         ("parser", b"instances = 8", b"instances = 9", "lifetime.instances"),
-        ("password", b'name = "chown"', b'name = "flying"', "the kernel knows no flying"),
-        ("password", b'"ipc", "net", "cgroup"]', b'"ipc", "cgroup"]', "without `net`"),
+        ("account", b'name = "chown"', b'name = "flying"', "the kernel knows no flying"),
+        ("account", b'"ipc", "net", "cgroup"]', b'"ipc", "cgroup"]', "without `net`"),
         ("parser", b'path = "/channel"', b'path = "/run/../channel"', "not absolute and plain"),
         ("parser", b'access = "channel"', b'access = "tools"', "needs its channel"),
         ("parser", b'new = ["mount", ', b"new = [", "needs `mount`"),
-        ("verifier", b'names = ["getppid"]', b'names = ["getppid", "ptrace"]', "not among the startup calls: ptrace"),
+        ("verifier", LOCKED, LOCKED[:-1] + b', "ptrace"]', "not among the startup calls: ptrace"),
+        ("verifier", LOCKED, LOCKED[:-1] + b', "execve"]', "only companions start programs"),
+        ("account", b'"account-programs"', b'"parser"', "no kind parser runs programs for others"),
+        ("account", b'programs = "account-programs"', b"", "a companion serves one kind, not 0"),
+        ("password", b'"password-programs"', b'"account-programs"', "a companion serves one kind, not 2"),
+        ("sudoers-programs", b"[[runs]]", b"[[capabilities]]", "runs: names no program"),
+        ("parser", b"[identity]", b'[[runs]]\nname = "sh"\nwhy = "for a test of lint"\n[identity]', "only a companion"),
+        ("host-keys", b'start = "fork"', b'start = "exec"', "only a forked worker may have them run"),
+        ("labels-programs", b"uid = 0", b"uid = 61000", "a companion is root, or else"),
     ],
 )
 def test_lint_refuses(sources: dict[str, bytes], kind: str, old: bytes, new: bytes, problem: str) -> None:
@@ -105,12 +120,25 @@ def test_lint_refuses(sources: dict[str, bytes], kind: str, old: bytes, new: byt
     assert problem in str(caught.value)
 
 
-def test_lint_counts_the_locked_calls_of_a_zeromq_worker(sources: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("kind", ["parser", "sudoers"])
+def test_lint_counts_the_locked_calls_of_a_worker(kind: str, sources: dict[str, bytes]) -> None:
     further = "getuid getgid geteuid getegid getppid uname umask sysinfo times sync alarm pause".split()
-    more = f"names = {further}".encode()
-    name = "profiles/parser.toml"
+    # Behind a list of groups.
+    old, new = b'"]\nnames = []', f'"]\nnames = {further}'.encode()
+    name = f"profiles/{kind}.toml"
+    assert sources[name].count(old) == 2
     with pytest.raises(ConfigError, match="gets 60"):
-        compile_policy({**sources, name: sources[name].replace(b"names = []", more)})
+        compile_policy({**sources, name: sources[name].replace(old, new)})
+
+
+def test_what_stands_for_a_call_is_there_where_the_call_is_not(sources: dict[str, bytes]) -> None:
+    _, groups = read_policy(sources)
+    pairs = [pair for group in groups.values() for pair in group.instead.items()]
+    assert pairs
+    for name, other in pairs:
+        assert (is_here(name, "x86_64"), is_here(name, "aarch64"), is_here(other, "aarch64")) == (True, False, True)
+    allowed = groups["files-edit"].allowed
+    assert ("mkdirat" in allowed, "mkdir" in allowed) == (not is_here("mkdir"), is_here("mkdir"))
 
 
 def test_a_call_allowed_here_and_judged_there_is_refused(sources: dict[str, bytes]) -> None:
@@ -128,7 +156,7 @@ def test_what_was_compiled_loads_with_its_paths_filled_in(folder: Path) -> None:
     policy = load(str(folder), places=PLACES)
     paths = {grant.path for compiled in policy.programs for grant in compiled.profile.paths}
     assert {"/opt/python", "/opt/project/ipc"} <= paths
-    assert not [path for path in paths if "$" in path]
+    assert {path for path in paths if "$" in path} == {NOTIFY, LIB}
     assert policy.machine == os.uname().machine
 
 

@@ -14,9 +14,11 @@ from ipc.messages import (
     ConfigureSshd,
     CreateAccount,
     GrantSudo,
+    HashPassword,
     KeyPair,
     LockRootPassword,
     Ovf,
+    PasswordHashed,
     PlaceKeys,
     PlanComplete,
     PlanProvisioning,
@@ -29,14 +31,14 @@ from ipc.messages import (
 from ipc.secret import Secret
 from tests.unit.provisioning.samples import CORE, ED25519, KEY, KEY_PATH, NOBODY, OPTIONS, OVF, PASSWORD
 from workers.provisioning import grammar
-from workers.provisioning.main import on_plan_provisioning
+from workers.provisioning.main import on_hash_password, on_plan_provisioning
 from workers.provisioning.password_hash import hash_password
 from workers.provisioning.plan import plan
 
 
 def refusal(ovf: Ovf) -> str:
     with pytest.raises(InputError) as failure:
-        plan(ovf, OPTIONS, NOBODY, b"", hash_password)
+        plan(PlanProvisioning(ovf, OPTIONS, NOBODY), b"", hash_password)
     return failure.value.where
 
 
@@ -45,7 +47,7 @@ def with_key(value: str, path: str = KEY_PATH) -> Ovf:
 
 
 def test_a_key_and_no_password() -> None:
-    assert plan(OVF, OPTIONS, NOBODY, b"", hash_password) == (
+    assert plan(PlanProvisioning(OVF, OPTIONS, NOBODY), b"", hash_password) == (
         SetHostName("vm1"),
         CreateAccount("azureuser", "/home/azureuser"),
         GrantSudo("azureuser", without_password=True),
@@ -57,7 +59,7 @@ def test_a_key_and_no_password() -> None:
 
 def test_a_password_makes_a_hash_and_a_sudo_rule_that_asks_for_it() -> None:
     ovf = replace(OVF, password=PASSWORD, public_keys=(), disable_ssh_password_authentication=False)
-    proposals = plan(ovf, replace(OPTIONS, delete_root_password=False), NOBODY, b"", hash_password)
+    proposals = plan(PlanProvisioning(ovf, replace(OPTIONS, delete_root_password=False), NOBODY), b"", hash_password)
     assert [type(each) for each in proposals] == [SetHostName, CreateAccount, SetPassword, GrantSudo, ConfigureSshd]
     assert GrantSudo("azureuser", without_password=False) in proposals
     assert ConfigureSshd(True, 180) in proposals
@@ -65,14 +67,14 @@ def test_a_password_makes_a_hash_and_a_sudo_rule_that_asks_for_it() -> None:
 
 
 def test_an_empty_password_is_none() -> None:
-    proposals = plan(replace(OVF, password=Secret("")), OPTIONS, NOBODY, b"", hash_password)
+    proposals = plan(PlanProvisioning(replace(OVF, password=Secret("")), OPTIONS, NOBODY), b"", hash_password)
     assert GrantSudo("azureuser", without_password=True) in proposals
     assert SetPassword not in map(type, proposals)
 
 
 def test_an_existing_account_is_not_made_and_keeps_its_home() -> None:
     ovf = replace(OVF, user_name="core", public_keys=(replace(KEY, path="/home/core/.ssh/authorized_keys"),))
-    proposals = plan(ovf, OPTIONS, CORE, b"", hash_password)
+    proposals = plan(PlanProvisioning(ovf, OPTIONS, CORE), b"", hash_password)
     assert CreateAccount not in map(type, proposals)
     assert PlaceKeys("core", "/var/home/core", ".ssh/authorized_keys", (ED25519,)) in proposals
 
@@ -80,22 +82,30 @@ def test_an_existing_account_is_not_made_and_keeps_its_home() -> None:
 def test_the_account_of_a_daemon_is_no_account_to_provision() -> None:
     ovf = replace(OVF, user_name="core", public_keys=(), password=None)
     with pytest.raises(InputError, match="account of a daemon"):
-        plan(ovf, replace(OPTIONS, allow_reset_sys_user=True), replace(CORE, for_a_person=False), b"", hash_password)
+        plan(
+            PlanProvisioning(ovf, replace(OPTIONS, allow_reset_sys_user=True), replace(CORE, for_a_person=False)),
+            b"",
+            hash_password,
+        )
 
 
 def test_a_system_account_gets_a_password_only_if_so_configured() -> None:
     ovf = replace(OVF, user_name="core", public_keys=(), password=PASSWORD)
     with pytest.raises(InputError, match="AllowResetSysUser"):
-        plan(ovf, OPTIONS, CORE, b"", hash_password)
-    assert SetPassword in map(type, plan(ovf, replace(OPTIONS, allow_reset_sys_user=True), CORE, b"", hash_password))
+        plan(PlanProvisioning(ovf, OPTIONS, CORE), b"", hash_password)
+    assert SetPassword in map(
+        type, plan(PlanProvisioning(ovf, replace(OPTIONS, allow_reset_sys_user=True), CORE), b"", hash_password)
+    )
     with pytest.raises(InputError, match="another name of root"):
-        plan(ovf, OPTIONS, replace(CORE, uid=0), b"", hash_password)
+        plan(PlanProvisioning(ovf, OPTIONS, replace(CORE, uid=0)), b"", hash_password)
 
 
 def test_keys_of_one_file_come_together_and_once() -> None:
     other = replace(KEY, path="$HOME/azureuser/.ssh/../.ssh/authorized_keys", value="ecdsa-sha2-nistp256 AAAA")
     third = replace(KEY, path="/home/azureuser/.config/keys")
-    proposals = plan(replace(OVF, public_keys=(KEY, other, KEY, third)), OPTIONS, NOBODY, b"", hash_password)
+    proposals = plan(
+        PlanProvisioning(replace(OVF, public_keys=(KEY, other, KEY, third)), OPTIONS, NOBODY), b"", hash_password
+    )
     assert [each for each in proposals if isinstance(each, PlaceKeys)] == [
         PlaceKeys("azureuser", "/home/azureuser", ".ssh/authorized_keys", (ED25519, "ecdsa-sha2-nistp256 AAAA")),
         PlaceKeys("azureuser", "/home/azureuser", ".config/keys", (ED25519,)),
@@ -161,40 +171,40 @@ NOT_A_LINE = "PublicKey/Value: is not one line of printable text"
             "PublicKey/Path: /root/.ssh/authorized_keys is not below /home/azureuser",
         ),
         (with_key(ED25519, "/home/azureuser/\n"), "PublicKey/Path: is not 512 printable characters at most"),
-        (with_key(" "), "PublicKey: is named by thumbprint only, and certificates are not fetched yet"),
+        (with_key(" "), "PublicKey/Fingerprint: is no certificate's thumbprint: 40 hexadecimal digits"),
         (
             replace(OVF, key_pairs=(KeyPair("/home/azureuser/.ssh/id", "AB"),)),
-            "KeyPair: is named by thumbprint, and certificates are not fetched yet",
+            "KeyPair/Fingerprint: is no certificate's thumbprint: 40 hexadecimal digits",
         ),
     ],
 )
 def test_each_refusal_names_the_element_and_what_was_expected(ovf: Ovf, words: str) -> None:
     with pytest.raises(InputError) as failure:
-        plan(ovf, OPTIONS, NOBODY, b"", hash_password)
+        plan(PlanProvisioning(ovf, OPTIONS, NOBODY), b"", hash_password)
     assert str(failure.value) == words
 
 
 def test_what_an_account_is_not_fit_for_names_element_and_option() -> None:
     ovf = replace(OVF, user_name="core", public_keys=(), password=PASSWORD)
     with pytest.raises(InputError) as failure:
-        plan(ovf, OPTIONS, CORE, b"", hash_password)
+        plan(PlanProvisioning(ovf, OPTIONS, CORE), b"", hash_password)
     option = "Provisioning.AllowResetSysUser=y"
     assert str(failure.value) == f"UserPassword: is for a system account, uid 500 below 1000; that takes {option}"
     with pytest.raises(InputError, match="UserName: is the account of a daemon, uid 65534, that nobody logs in to"):
-        plan(ovf, OPTIONS, replace(CORE, uid=65534, for_a_person=False), b"", hash_password)
+        plan(PlanProvisioning(ovf, OPTIONS, replace(CORE, uid=65534, for_a_person=False)), b"", hash_password)
 
 
 @pytest.mark.parametrize("uid", [1000, 60000, 70000, 200000])
 def test_every_uid_from_the_first_on_may_be_a_persons(uid: int) -> None:
     ovf = replace(OVF, user_name="core", public_keys=(), password=PASSWORD)
-    assert SetPassword in map(type, plan(ovf, OPTIONS, replace(CORE, uid=uid), b"", hash_password))
+    assert SetPassword in map(type, plan(PlanProvisioning(ovf, OPTIONS, replace(CORE, uid=uid)), b"", hash_password))
 
 
 @pytest.mark.parametrize("home", ["", "/", "//", "/.", "home/core"])
 def test_keys_have_no_place_without_a_home(home: str) -> None:
     ovf = replace(OVF, user_name="core", public_keys=(replace(KEY, path="$HOME/core/.ssh/authorized_keys"),))
     with pytest.raises(InputError, match=f"PublicKey: has no home of core to go to: passwd names {home or 'none'}"):
-        plan(ovf, OPTIONS, replace(CORE, home=home), b"", hash_password)
+        plan(PlanProvisioning(ovf, OPTIONS, replace(CORE, home=home)), b"", hash_password)
 
 
 def test_the_key_types_are_those_of_this_openssh() -> None:
@@ -266,13 +276,6 @@ def test_key_paths_that_are_refused(path: str) -> None:
     assert refusal(with_key(ED25519, path)) == "PublicKey/Path"
 
 
-def test_keys_known_by_thumbprint_only_are_refused_with_the_reason() -> None:
-    with pytest.raises(InputError, match="certificates are not fetched"):
-        plan(with_key(" "), OPTIONS, NOBODY, b"", hash_password)
-    with pytest.raises(InputError, match="certificates are not fetched"):
-        plan(replace(OVF, key_pairs=(KeyPair("/home/azureuser/.ssh/id", "AB"),)), OPTIONS, NOBODY, b"", hash_password)
-
-
 # --- hashes ---
 
 
@@ -293,7 +296,7 @@ def test_hashes_of_every_configured_kind(crypt_id: str, length: int, pattern: st
     options = replace(OPTIONS, password_crypt_id=crypt_id, password_salt_length=length)
 
     def planned(settings: ProvisioningOptions) -> str:
-        proposals = plan(replace(OVF, password=PASSWORD), settings, NOBODY, b"", hash_password)
+        proposals = plan(PlanProvisioning(replace(OVF, password=PASSWORD), settings, NOBODY), b"", hash_password)
         return next(each.password_hash.reveal() for each in proposals if isinstance(each, SetPassword))
 
     assert re.fullmatch(pattern, planned(options))
@@ -313,6 +316,16 @@ def test_the_hash_is_the_one_that_another_implementation_makes() -> None:
             check=True,
         )
         assert other.stdout.strip() == made
+
+
+def test_the_password_of_a_jit_account_is_hashed_and_goes_no_further() -> None:
+    descriptor = sealed_memfd("password", PASSWORD.reveal().encode())
+    (answer,) = on_hash_password(HashPassword("6", "saltsalt"), (descriptor,))
+    assert isinstance(answer, PasswordHashed)
+    assert answer.password_hash == hash_password(PASSWORD, "6", "saltsalt")
+    for text in (b"", b"\xff\xfe", b"a\nb"):
+        with pytest.raises(InputError):
+            list(on_hash_password(HashPassword("6", "saltsalt"), (sealed_memfd("password", text),)))
 
 
 @pytest.mark.parametrize(("password", "crypt_id"), [("a\nb", "6"), ("a\0b", "6"), ("a" * 257, "6"), ("ä" * 37, "2a")])

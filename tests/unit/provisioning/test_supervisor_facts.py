@@ -137,8 +137,10 @@ def test_who_may_write_a_file(tmp_path: Path, mode: int, owner: int, only_root: 
     assert facts.only_root_writes("/file", str(tmp_path)) is only_root
 
 
-def test_an_sshd_that_has_left_its_number_runs(root: Path) -> None:
+def test_an_sshd_runs_if_a_process_has_its_name(root: Path) -> None:
     assert not facts.sshd_runs(str(root))
-    (root / "run").mkdir()
-    (root / "run/sshd.pid").write_text("1\n")
+    for number, name in ((1, "systemd"), (77, "sshd-session"), (78, "sshd")):
+        assert not facts.sshd_runs(str(root))
+        (root / f"proc/{number}").mkdir(parents=True)
+        (root / f"proc/{number}/comm").write_text(f"{name}\n")
     assert facts.sshd_runs(str(root))

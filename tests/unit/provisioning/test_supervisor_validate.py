@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from ipc.errors import CommitError
 from ipc.messages import (
     AccountFacts,
+    CertificateKey,
     CommitAccount,
     CommitHostName,
+    CommitKeyPair,
     CommitKeys,
     CommitPassword,
     CommitPaths,
@@ -21,10 +23,13 @@ from ipc.messages import (
     ConfigureSshd,
     CreateAccount,
     GrantSudo,
+    KeyPair,
     LockRootPassword,
     Message,
     Ovf,
+    PlaceKeyPair,
     PlaceKeys,
+    PlanProvisioning,
     ProvisioningOptions,
     SetHostName,
     SetPassword,
@@ -45,19 +50,27 @@ FULL = replace(
     has_custom_data=True,
     public_keys=(KEY, replace(KEY, path="$HOME/azureuser/.ssh/more"), replace(KEY, value="ssh-rsa AAAA second")),
 )
+CERTIFICATE = CertificateKey("0123456789ABCDEF" * 2 + "01234567", "ssh-rsa AAAAcert", has_private_key=True)
+OTHER = CertificateKey("F" * 40, "ssh-rsa AAAAother", has_private_key=True)
+# Keys by certificate: one beside a value, one pair.
+CERTIFIED = replace(
+    FULL,
+    public_keys=(*FULL.public_keys, replace(KEY, value="", fingerprint=CERTIFICATE.thumbprint.lower())),
+    key_pairs=(KeyPair("$HOME/azureuser/.ssh/id_rsa", CERTIFICATE.thumbprint),),
+)
 PATHS = CommitPaths()
 MADE = AccountFacts(exists=True, uid=1000, gid=1000, home="/home/azureuser", uid_min=1000)
 
 
 def honest(ovf: Ovf, options: ProvisioningOptions = OPTIONS, account: AccountFacts = NOBODY) -> list[Message]:
-    return list(plan(ovf, options, account, CUSTOM, hash_password))
+    return list(plan(PlanProvisioning(ovf, options, account, (CERTIFICATE, OTHER)), CUSTOM, hash_password))
 
 
 def judge(
     proposals: list[Message], ovf: Ovf = FULL, options: ProvisioningOptions = OPTIONS, account: AccountFacts = NOBODY
 ) -> list[str]:
     """Everything that is wrong with a plan."""
-    grounds = validate.Grounds(ovf, options, account, len(CUSTOM_TEXT))
+    grounds = validate.Grounds(ovf, options, account, len(CUSTOM_TEXT), (CERTIFICATE, OTHER))
     texts = [validate.refusal(proposal, grounds) for proposal in proposals]
     return [text for text in (*texts, validate.plan_refusal(proposals, grounds)) if text is not None]
 
@@ -94,7 +107,7 @@ def test_what_the_worker_plans_the_supervisor_allows(crypt_id: str, account: Acc
         decode_custom_data=decode,
     )
     stored = CUSTOM if decode else CUSTOM_TEXT
-    proposals = list(plan(ovf, options, account, stored, hash_password))
+    proposals = list(plan(PlanProvisioning(ovf, options, account), stored, hash_password))
     assert judge(proposals, ovf, options, account) == []
 
 
@@ -153,6 +166,29 @@ def test_a_bent_plan_is_refused_whole(way: str) -> None:
     wrong = judge(BENT[way](proposals))
     assert wrong
     assert PASSWORD.reveal() not in str(wrong)
+
+
+BENT_PAIRS: dict[str, Callable[[list[Message]], list[Message]]] = {
+    "another key pair": changed(PlaceKeyPair, thumbprint=OTHER.thumbprint),
+    "another public half": changed(PlaceKeyPair, public_key=OTHER.public_key),
+    "a pair elsewhere": changed(PlaceKeyPair, path=".ssh/other"),
+    "a pair above": changed(PlaceKeyPair, path="../root/id_rsa"),
+    "a pair in another home": changed(PlaceKeyPair, home="/root"),
+    "a pair for another": changed(PlaceKeyPair, user_name="root"),
+    "no pair": lambda all_: [each for each in all_ if not isinstance(each, PlaceKeyPair)],
+    "a pair twice": lambda all_: [each for one in all_ for each in [one] * (1 + isinstance(one, PlaceKeyPair))],
+    "another certificate's key": changed(PlaceKeys, keys=(ED25519, "ssh-rsa AAAA second", OTHER.public_key)),
+}
+
+
+@pytest.mark.parametrize("way", BENT_PAIRS)
+def test_a_bent_plan_of_keys_by_certificate_is_refused_whole(way: str) -> None:
+    proposals = honest(CERTIFIED)
+    assert judge(proposals, CERTIFIED) == []
+    pair = next(each for each in proposals if isinstance(each, PlaceKeyPair))
+    home, line = "/home/azureuser", CERTIFICATE.public_key
+    assert validate.commit_for(pair, PATHS, MADE) == CommitKeyPair(1000, 1000, home, ".ssh/id_rsa", line)
+    assert judge(BENT_PAIRS[way](proposals), CERTIFIED)
 
 
 @pytest.mark.parametrize(

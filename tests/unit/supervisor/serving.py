@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,9 @@ from supervisor.clock import SystemClock
 from supervisor.control import ControlServer, Duties, listen
 from supervisor.loop import Loop
 from supervisor.status import Overview, ProcessRow, Snapshot, Status
+
+if TYPE_CHECKING:
+    from supervisor.audit_log_entry import Entry
 
 NOBODY = 65534
 
@@ -27,16 +31,19 @@ class Served:
         self.path = path
         self.rows = rows
         self.audits: list[str] = []
+        self.entries: list[Entry] = []
         self.cgroups: list[str] = []
         self.outside = True
         self.loop = Loop(SystemClock())
         self.status = Status()
+        self.extensions: dict[str, object] = {}
         reads = {
             "ps": lambda: snapshot(self.rows).as_data(),
             "version": lambda: {"version": "0.1.0"},
             "status": lambda: msgspec.to_builtins(self.status),
+            "extensions": lambda: self.extensions,
         }
-        self.duties = Duties(reads, controls, self._judge, self.audits.append)
+        self.duties = Duties(reads, controls, self._judge, self.audits.append, record=self.entries.append)
         self.server = ControlServer(self.loop, listen(path, group), group, self.duties)
 
     def _judge(self, cgroup: str) -> bool:

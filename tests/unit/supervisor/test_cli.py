@@ -20,7 +20,7 @@ import pytest
 from supervisor.cli.main import main as command_line
 from supervisor.cli.measure import Usage
 from supervisor.cli.table import duration, lines
-from supervisor.status import Status
+from supervisor.status import HANDLER, ProcessRow, Status
 from supervisor.version import VERSION
 from tests.fabric.waiting import until
 from tests.unit.supervisor.serving import NOBODY, Served, open_folder, serve, snapshot
@@ -40,7 +40,7 @@ def agent(*arguments: str, width: int = 100) -> subprocess.CompletedProcess[str]
 def test_without_an_agent_the_exit_status_says_so(tmp_path: Path) -> None:
     done = agent("ps", "--socket", str(tmp_path / "absent"))
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "agent-supervisor: the agent is not running\n"
+    assert done.stderr == "agent-supervisor: the agent is not running; journalctl -u agent-supervisor may tell why\n"
     # A socket file that a killed agent left behind.
     with serve(tmp_path / "s"):
         pass
@@ -89,6 +89,14 @@ def test_wrong_usage(arguments: list[str]) -> None:
     done = agent(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "usage: agent-supervisor" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["ps", "goal-state", "policy show", "extensions"])
+def test_a_word_that_a_command_does_not_know_is_told_with_its_own_usage(command: str) -> None:
+    done = agent(*command.split(), "--nonsense=x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"usage: agent-supervisor {command} [" in done.stderr
+    assert "--nonsense" in done.stderr
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -284,11 +292,20 @@ def test_durations() -> None:
     ]
 
 
+def test_a_handler_without_a_process_has_nothing_that_only_a_process_has() -> None:
+    from msgspec.structs import replace
+
+    plain = snapshot(1)
+    row = ProcessRow("Publisher.Type", HANDLER, 0, 0, "waiting", 3.0, cgroup="azure-vmextensions-Publisher.Type.slice")
+    shown = lines(replace(plain, processes=(row,)), {}, 200)[-1]
+    assert shown.split() == ["Publisher.Type", "-", "-", "waiting", "3s", "0", "-", "-", "-", "-", "-", "-"]
+
+
 def test_many_capabilities_are_counted_and_long_texts_cut() -> None:
     from msgspec.structs import replace
 
     plain = snapshot(1)
     row = replace(plain.processes[0], capabilities=tuple(f"capability_{n}" for n in range(30)), name="n" * 300)
-    shown = lines(replace(plain, processes=(row,)), {os.getpid(): Usage()}, 60)
+    shown = lines(replace(plain, processes=(row,)), {row.name: Usage()}, 60)
     assert max(map(len, shown)) <= 80
     assert any("30 capabilities" in line for line in lines(replace(plain, processes=(row,)), {}, 200))

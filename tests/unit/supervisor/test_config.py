@@ -4,6 +4,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -80,9 +81,7 @@ def test_only_the_last_of_several_counts_even_when_it_is_wrong() -> None:
 
 
 def test_a_value_follows_another_option_until_it_is_set() -> None:
-    config = parse("Extensions.GoalStatePeriod=30\nAutoUpdate.Enabled=n\n").config
-    assert config[o.INITIAL_GOAL_STATE_PERIOD] == 30
-    assert config[o.UPDATE_TO_LATEST] is False
+    assert parse("AutoUpdate.Enabled=n\n").config[o.UPDATE_TO_LATEST] is False
     assert parse("AutoUpdate.Enabled=n\nAutoUpdate.UpdateToLatestVersion=y").config[o.UPDATE_TO_LATEST] is True
 
 
@@ -129,7 +128,14 @@ def test_the_table_is_consistent() -> None:
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=200))
 def test_any_text_gives_settings(text: str) -> None:
-    parse(text + "\n" + "".join(f"{name}={text}\n" for name in list(o.BY_NAME)[::7]))
+    settings = parse(text + "\n" + "".join(f"{name}={text}\n" for name in list(o.BY_NAME)[::7])).config
+    for option in cast("tuple[o.Option[Any], ...]", o.TABLE):
+        value = settings[option]
+        if option.kind == "integer" and value is not None:
+            assert isinstance(value, int)
+            assert option.low <= value <= option.high
+        if option.kind == "text" and option.words:
+            assert value in option.words
 
 
 @pytest.mark.parametrize(
@@ -190,9 +196,9 @@ def test_a_real_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
 
 
 def test_options_of_later_parts_are_told_in_one_line() -> None:
-    parsed = parse("Logs.Verbose=y\nOS.EnableFirewall=y\nResourceDisk.Format=y\n")
+    parsed = parse("Logs.Verbose=y\nAutoUpdate.Enabled=y\nResourceDisk.Format=y\n")
     assert [str(finding) for finding in parsed.findings] == [
-        "line 2: without effect in this version: OS.EnableFirewall, ResourceDisk.Format"
+        "line 2: without effect in this version: AutoUpdate.Enabled, ResourceDisk.Format"
     ]
 
 

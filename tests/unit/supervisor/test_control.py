@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ipc.errors import MalformedMessage
 from supervisor import control
 from supervisor.cli.client import ask
-from supervisor.control import fit, group_id, listen
+from supervisor.control import REFUSALS_AN_HOUR, fit, group_id, listen
 from supervisor.verbs import (
     MAX_ANSWER_BYTES,
     PS,
@@ -171,6 +171,21 @@ def test_root_controls_from_outside_the_workers_cgroups_only(tmp_path: Path) -> 
         with pytest.raises(PermissionError):
             ask(str(served.path), RESTART, "parser.1")
         assert acted == ["parser.0"]
+        told = [(entry.request, entry.decision, entry.uid, entry.pid) for entry in served.entries]
+        decided = ["permitted", "failed", "failed", "refused"]
+        assert [decision for _, decision, _, _ in told] == decided
+        assert told[0] == ("restart", "permitted", os.geteuid(), os.getpid())
+
+
+@pytest.mark.root
+def test_refusals_without_end_are_no_records_without_end(tmp_path: Path) -> None:
+    """Or whoever may only ask could push older records out of the audit log."""
+    with serve(tmp_path / "s") as served:
+        served.outside = False
+        for _ in range(REFUSALS_AN_HOUR + 10):
+            with pytest.raises(PermissionError):
+                ask(str(served.path), RESTART, "parser.1")
+        assert (len(served.entries), len(served.audits)) == (REFUSALS_AN_HOUR, REFUSALS_AN_HOUR + 10)
 
 
 @pytest.mark.root

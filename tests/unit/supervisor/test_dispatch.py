@@ -5,7 +5,8 @@ import pytest
 
 from ipc.errors import BadDescriptor, UnpermittedMessage
 from ipc.messages import (
-    BY_NAME,
+    CATALOGUE,
+    CreateAccount,
     InputRefused,
     LockRootPassword,
     PlanComplete,
@@ -14,8 +15,8 @@ from ipc.messages import (
     Versions,
     WorkerReady,
 )
-from policy.compile import read_policy
 from policy.load import own_folder
+from policy.reading import read_policy
 from policy.sources import read_sources
 from supervisor.dispatch import MOST_MESSAGES, PHASES, Phase, Table
 
@@ -30,7 +31,7 @@ def table(phase: Phase = "boot") -> Table:
 
 
 def test_a_permitted_message_passes() -> None:
-    table().check("parser", VERSIONS, ["WorkerReady"])
+    table("provisioning").check("parser", VERSIONS, ["WorkerReady"])
 
 
 @pytest.mark.parametrize("kind", sorted({p.kind for p in PROFILES} - {"parser"}))
@@ -49,9 +50,16 @@ def test_out_of_its_phase_a_message_is_refused() -> None:
 
 def test_what_may_be_sent_once_is_refused_the_second_time() -> None:
     with pytest.raises(UnpermittedMessage, match="only once"):
-        table().check("parser", VERSIONS, ["WorkerReady", "Versions"])
+        table("provisioning").check("parser", VERSIONS, ["WorkerReady", "Versions"])
     with pytest.raises(UnpermittedMessage, match="only once"):
         table("provisioning").check("provisioning", PlanComplete(1), ["PlanComplete"])
+
+
+def test_one_message_mints_the_permit_of_another() -> None:
+    table("provisioning").check("provisioning", SetHostName("vm"), ["WorkerReady"])
+    for message in (CreateAccount("ann", "/home/ann"), LockRootPassword(), PlanComplete(1)):
+        with pytest.raises(UnpermittedMessage, match=f"{type(message).__name__} is permitted .* only after"):
+            table("provisioning").check("provisioning", message, ["WorkerReady"])
 
 
 def test_everybody_may_be_ready_and_refuse_its_input_once() -> None:
@@ -63,13 +71,13 @@ def test_everybody_may_be_ready_and_refuse_its_input_once() -> None:
 
 
 def test_an_unknown_kind_may_say_nothing_of_use() -> None:
-    for name, kind in BY_NAME.items():
+    for name in CATALOGUE:
         if name not in {"WorkerReady", "InputRefused"}:
-            assert not [row for row in table()._rows if row[0] == "nobody" and row[1] == kind.__name__]
+            assert not [row for row in table()._rows if row[0] == "nobody" and row[1] == name]
 
 
 def test_a_flood_of_what_is_permitted_is_refused() -> None:
-    many = ["PlaceKeys"] * MOST_MESSAGES
+    many = ["ConfigureSshd"] + ["PlaceKeys"] * (MOST_MESSAGES - 1)
     table("provisioning").check("provisioning", LockRootPassword(), many[:-1])
     with pytest.raises(UnpermittedMessage, match=f"more than {MOST_MESSAGES}"):
         table("provisioning").check("provisioning", LockRootPassword(), many)
@@ -78,9 +86,9 @@ def test_a_flood_of_what_is_permitted_is_refused() -> None:
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_descriptors_are_as_many_as_the_message_carries(count: int) -> None:
     steady = table("provisioning")
-    steady.check("provisioning", StoreCustomData(1), [], 1)
+    steady.check("provisioning", StoreCustomData(1), ["ConfigureSshd"], 1)
     with pytest.raises(BadDescriptor, match=f"StoreCustomData came with {count}"):
-        steady.check("provisioning", StoreCustomData(1), [], count)
+        steady.check("provisioning", StoreCustomData(1), ["ConfigureSshd"], count)
     if count:
         with pytest.raises(BadDescriptor):
             steady.check("parser", VERSIONS, [], count)

@@ -18,7 +18,8 @@ RIGHT = {
     "CapPrm": "0000000000000001",
     "CapEff": "0000000000000001",
     "CapBnd": "0000000000000001",
-    "CapAmb": "0000000000000001",
+    # It starts no program that could keep any.
+    "CapAmb": "0000000000000000",
     "NoNewPrivs": "1",
     "Seccomp": "2",
     "Seccomp_filters": "2",

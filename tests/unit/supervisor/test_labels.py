@@ -18,7 +18,10 @@ from ipc.messages import (
     Message,
 )
 from ipc.secret import Secret
-from supervisor.labels import ACCOUNT_FILES, concerned
+from policy.load import own_folder
+from policy.reading import read_policy
+from policy.sources import read_sources
+from supervisor.labels import ACCOUNT_FILES, LABELLED, can_be_labelled, concerned
 
 PATHS = CommitPaths("/etc/own/sudoers.d", "/etc/own/ssh", "/etc/own/shadow")
 
@@ -43,6 +46,16 @@ PATHS = CommitPaths("/etc/own/sudoers.d", "/etc/own/ssh", "/etc/own/shadow")
 )
 def test_an_order_concerns_the_paths_that_it_names(order: Message, paths: tuple[str, ...]) -> None:
     assert concerned(order) == paths
+
+
+def test_what_is_labelled_is_what_its_policy_lets_be_labelled() -> None:
+    profiles, _ = read_policy(read_sources(own_folder()))
+    (program,) = [profile for profile in profiles if profile.kind == "labels-programs"]
+    assert {grant.path for grant in program.paths if grant.access == "remove"} == set(LABELLED)
+    assert can_be_labelled("/home/me")
+    assert not any(map(can_be_labelled, ("", "/home", "/homes/me", "/usr/me")))
+    # A folder is granted so that labels may be set in it, and for nothing else.
+    assert {"unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2"} <= set(program.locked_calls.without)
 
 
 def test_host_keys_are_those_that_are_there(tmp_path: Path) -> None:

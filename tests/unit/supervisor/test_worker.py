@@ -2,6 +2,7 @@
 """A worker as the supervisor sees it, over real sockets: its messages, its last words, its violations, its log."""
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,43 @@ def test_its_last_words_are_heard_before_its_death(bench: Bench) -> None:
 def test_a_death_wakes_who_waits(bench: Bench) -> None:
     bench.loop.call_later(0.01, lambda: bench.ends(signal.SIGKILL))
     with pytest.raises(WorkerDied, match="was killed"):
+        run(bench.loop, bench.worker.receive(5))
+
+
+def test_between_two_jobs_it_has_nothing_to_say(bench: Bench) -> None:
+    bench.them.send(WorkerReady())
+    run(bench.loop, bench.worker.receive(5))
+    for _ in range(2):
+        bench.worker.take_on(5)
+        bench.them.send(DONE)
+        assert run(bench.loop, bench.worker.receive(5))[0] == DONE
+        bench.worker.rest()
+        assert bench.worker.is_silent()
+    bench.them.send(DONE)
+    assert not bench.worker.is_silent()
+    assert bench.worker.violation.endswith("Committed came between two jobs")
+
+
+def test_what_waits_when_a_job_is_done_is_no_answer_of_the_next(bench: Bench) -> None:
+    bench.worker.take_on(5)
+    for _ in range(2):
+        bench.them.send(DONE)
+    assert run(bench.loop, bench.worker.receive(5))[0] == DONE
+    turn_until(bench.loop, lambda: not select.select([bench.worker.channel.source], [], [], 0)[0])
+    assert not bench.worker.violation
+    bench.worker.rest()
+    assert not bench.worker.is_silent()
+
+
+def test_who_says_more_than_may_wait_is_not_heard_to_the_end(bench: Bench) -> None:
+    bench.worker.may_wait = 1
+    bench.them.send(WorkerReady())
+    assert run(bench.loop, bench.worker.receive(5))[0] == WorkerReady()
+    for _ in range(3):
+        bench.them.send(DONE)
+    turn_until(bench.loop, lambda: bench.worker._violation is not None)
+    assert run(bench.loop, bench.worker.receive(5))[0] == DONE
+    with pytest.raises(WorkerViolation, match="Committed came before others were answered"):
         run(bench.loop, bench.worker.receive(5))
 
 

@@ -25,12 +25,12 @@ def test_accepted(status: int) -> None:
     assert judge(status, b"") is Verdict.ACCEPTED
 
 
-@pytest.mark.parametrize("status", [205, 206, 403, 429, 500, 501, 502, 503, 504, 507])
+@pytest.mark.parametrize("status", [205, 206, 401, 403, 429, 500, 501, 502, 503, 504, 507])
 def test_tried_again(status: int) -> None:
     assert judge(status, b"InvalidContainerConfiguration") is Verdict.TRY_AGAIN
 
 
-@pytest.mark.parametrize("status", [203, 204, 301, 302, 304, 307, 400, 401, 404, 409, 505, 999])
+@pytest.mark.parametrize("status", [203, 204, 301, 302, 304, 307, 400, 404, 409, 505, 999])
 def test_refused(status: int) -> None:
     assert judge(status, b"<a/>") is Verdict.REFUSED
 

@@ -16,11 +16,17 @@ Run = Callable[[Coroutine[Promise[Any], None, T]], T]
 def finish(loop: Loop, promise: Promise[T]) -> T:
     """Turn until `promise` is settled, by failure after a deadline if need be, and return its value."""
     cancel = loop.call_later(DEADLINE_S, lambda: promise.fail(TimeoutError("the test's deadline")))
-    promise.when_done(lambda: None)
+    # What settles it may be the last that happens in a turn, which would then sleep until the deadline.
+    promise.when_done(lambda: wake(loop))
     while not promise.done:
         loop.turn()
     cancel()
     return promise.result()
+
+
+def wake(loop: Loop) -> None:
+    """Have the next turn come back at once."""
+    loop.call_later(0.0, lambda: None)
 
 
 def turn_until(loop: Loop, condition: Callable[[], bool]) -> None:
