@@ -17,7 +17,7 @@ from policy.level import TELLING
 from policy.profile import Compiled, CompiledPolicy
 from supervisor.exits import exit_text
 from supervisor.jail import namespaces
-from supervisor.jail.cgroup import Tree
+from supervisor.jail.cgroup import Group, Tree
 from supervisor.layout import Layout
 from supervisor.spawner import channel_folder
 from supervisor.spawner.child import Birth
@@ -54,11 +54,15 @@ class Child(msgspec.Struct):
         for process in self.processes:
             process.kill()
 
-    def bury(self, process: Process) -> None:
+    def bury(self, process: Process) -> bool:
         """Reap one that has ended, and end the other one, but no worker whose companion ended as it should: because
-        that worker let go of it."""
+        that worker let go of it. Whether its group is gone, too."""
         self.processes.remove(process)
         end = process.reap()
+        self._count(process, end)
+        return process.group.remove(0)
+
+    def _count(self, process: Process, end: Exit) -> None:
         self.cpu_us += end.cpu_us
         self.peak_kib = max(self.peak_kib, end.peak_kib)
         if process.pid == self.pid:
@@ -102,6 +106,7 @@ class Children:
         self._lacking = tuple(name for name in policy.required if name in {*missing, *tree.missing})
         self._grants = policy.wireserver
         self._live: dict[int, Child] = {}
+        self._dying: dict[str, Group] = {}
         self._self = os.pidfd_open(os.getpid())
         self._own_pid_namespace = namespaces.own_pid_namespace()
 
@@ -151,7 +156,8 @@ class Children:
         child, process = next(
             (child, process) for child in self._live.values() for process in child.processes if process.pidfd == pidfd
         )
-        child.bury(process)
+        if not child.bury(process):
+            self._dying[process.name] = process.group
         if child.processes:
             return None
         del self._live[child.serial]
@@ -159,6 +165,11 @@ class Children:
         with suppress(OSError):
             channel_folder.take_away(self._layout.channel_folder(child.kind, child.instance))
         return child.event()
+
+    def remove_groups(self) -> bool:
+        """Remove the groups of those that are reaped; False while something in one is still dying (call again)."""
+        self._dying = {name: group for name, group in self._dying.items() if not group.remove(0)}
+        return not self._dying
 
     def kill_all(self) -> None:
         """End every worker and wait for each: the supervisor that they belonged to is gone."""
@@ -183,6 +194,7 @@ class Children:
         profile = compiled.profile
         name = f"{profile.kind}.{instance}"
         group = self._tree.create(name, profile.limits)
+        self._dying.pop(name, None)
         birth = Birth(
             name,
             compiled,

@@ -33,6 +33,8 @@ from supervisor.spawner.resident import Resident, say
 
 STOP_PATIENCE_S = 8.0
 LAST_MOMENTS_S = 1.0
+# How often the groups of the dead are tried again that the kernel was not done with.
+DYING_MS = 500
 # What workers import, so that a fork finds it loaded and frozen: measured, it was most of a worker's start. The
 # provisioning worker brings OpenSSL with it and imports its own.
 COMMON_IMPORTS = (
@@ -148,7 +150,8 @@ class Service:
             poller.register(descriptor, select.POLLIN)
         if not self._resident.deaf:
             poller.register(self._resident.channel.fileno(), select.POLLIN)
-        return {descriptor for descriptor, _ in poller.poll()}
+        patience_ms = None if self._children.remove_groups() else DYING_MS
+        return {descriptor for descriptor, _ in poller.poll(patience_ms)}
 
     def _take_signal(self) -> None:
         for number in os.read(self._wake, 64):

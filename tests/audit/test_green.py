@@ -140,6 +140,8 @@ def test_at_work_too() -> None:
         vm.scene.wait_until_ready()
         assert vm.mistakes() == []
         vm.settled()
+        # The opener is begun with the question, and waits for the host's answer.
+        vm.scene.steer("fault certificates:delay=3")
         vm.scene.publish("certificates=rsa")
         with held(vm, "opener"):
             subjects = {subject.name: subject for subject in green(vm.lab, "--deep").subjects}

@@ -15,6 +15,7 @@ from tests.jail.rigged import Rig, place_policy, policy_sources
 
 pytestmark = pytest.mark.root
 
+BUSY = "/run/rig/busy"
 CHILDREN, MAIN = "supervisor.spawner.children", "workers.programs.main"
 
 
@@ -58,6 +59,24 @@ def test_whichever_ends_takes_the_other_with_it_and_nothing_is_left(victim: str,
         assert len(said) == (1 if victim == "companion" else 0)
         rig.ask("finish", serial=both["serial"])
         assert "pid" in rig.ask("start", kind="account")
+
+
+def test_a_group_that_the_kernel_is_not_done_with_goes_later(lab: Lab, policy: str) -> None:
+    busy = Mutation(
+        "supervisor.jail.cgroup",
+        "        os.rmdir(folder)",
+        f'        if os.path.exists("{BUSY}"): raise OSError(errno.EBUSY, folder)\n        os.rmdir(folder)',
+    )
+    with Rig(lab, policy, (busy,)) as rig:
+        before = at_rest(rig, lab)
+        both = rig.ask("start", kind="account")
+        lab.path(BUSY).touch()
+        lab.kill(both["pid"])
+        rig.ended(both["companion"])
+        rig.ask("finish", serial=both["serial"])
+        assert {"account-programs.0", "account.0"} <= set(left(lab))
+        lab.path(BUSY).unlink()
+        until("nothing of them left", lambda: (descriptors(rig), left(lab)) == before)
 
 
 def test_a_worker_that_hears_of_it_first_ends_by_itself_and_its_job_is_begun_anew(lab: Lab, policy: str) -> None:
