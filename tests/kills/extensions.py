@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 from tests.fabric.demo_kills import Unit
 from tests.fabric.handler_packages import Package
 from tests.fabric.handlers_vm import CONFIG, HandlersVm, Wish
-from tests.fabric.scene import AGENT, Wanted, children_of, image_files, kill_process
+from tests.fabric.scene import AGENT, Wanted, image_files, kill_process
 from tests.fabric.surroundings import Surroundings
 from tests.fabric.systemd_lab import SystemdLab
 from tests.fabric.waiting import WaitedInVain, until
@@ -28,12 +27,12 @@ from tests.kills.on_record import journal_mistakes
 from tests.kills.processes import SUPERVISOR
 from tests.kills.rounds import Aim, Deaths, Draw, Round
 from tests.kills.traced import TracedScene
+from tests.kills.wardens import wardens
 
 # All handlers are new; or one of them gets a newer version, and the others other settings.
 FRESH, CHANGE = KINDS = ("fresh", "change")
 UPGRADED, SETTLED, LAST = NAMES = ("Kill.Upgraded", "Kill.Settled", "Kill.Last")
 VERBS = ("install", "enable", "update", "disable", "uninstall")
-WARDEN = "supervisor.jail.handler_warden"
 # A round has a dozen commands, and everything that the agent does is asked about first.
 SETTLED_WITHIN_S = 120.0
 LOG_SHOWN = 6000
@@ -155,8 +154,8 @@ class ExtensionRounds:
             return int(new[-1]["pid"]) if new and new[-1]["verb"] == verb else 0
 
         inner = until(f"{verb} under way", runs, SETTLED_WITHIN_S, 0.002)
-        for pid in children_of(self._vm.lab.init_pid):
-            if WARDEN in _words(pid) and inner in _below(pid):
+        for pid, below in wardens(self._vm.lab):
+            if inner in below:
                 kill_process(pid)
 
     def _until_told(self, sequence: str) -> None:
@@ -197,25 +196,15 @@ class ExtensionRounds:
         self._is_fresh = True
 
 
-def _words(pid: int) -> list[str]:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    return []
-
-
-def _below(pid: int) -> set[int]:
-    """The processes below it, as the lab numbers them."""
-    found = set()
-    for child in children_of(pid):
-        with contextlib.suppress(OSError):
-            lines = Path(f"/proc/{child}/status").read_text().splitlines()
-            found |= {int(line.split()[-1]) for line in lines if line.startswith("NSpid:")}
-        found |= _below(child)
-    return found
+@contextlib.contextmanager
+def extension_rounds(*, is_thorough: bool = True) -> Iterator[ExtensionRounds]:
+    """Rounds in a VM of their own."""
+    with traced_vm() as (vm, unit, killer):
+        yield ExtensionRounds(vm, unit, killer, is_thorough=is_thorough)
 
 
 @contextlib.contextmanager
-def extension_rounds(*, is_thorough: bool = True) -> Iterator[ExtensionRounds]:
+def traced_vm() -> Iterator[tuple[HandlersVm, Unit, Killer]]:
     """A VM with systemd, provisioned; its agent is traced, and not systemd's."""
     around = Surroundings.make()
     with (
@@ -233,7 +222,7 @@ def extension_rounds(*, is_thorough: bool = True) -> Iterator[ExtensionRounds]:
             until("Ready", lambda: unit.keep_running() and scene.is_settled() and scene.is_fresh(), SETTLED_WITHIN_S)
             vm = HandlersVm(lab, scene, wanted, around)
             until("a status", lambda: unit.keep_running() and vm.status(), SETTLED_WITHIN_S)
-            yield ExtensionRounds(vm, unit, killer, is_thorough=is_thorough)
+            yield vm, unit, killer
         finally:
             killer.disarm()
             unit.stop()

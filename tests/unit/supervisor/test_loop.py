@@ -101,8 +101,8 @@ class TestTimers:
     def test_a_loop_with_nothing_but_a_timer_sleeps_until_it_is_due(self, loop: Loop) -> None:
         """ZeroMQ's poller alone would return at once, over and over."""
         seen: list[str] = []
-        loop.call_later(0.2, lambda: seen.append("due"))
         before, started = time.process_time(), time.monotonic()
+        loop.call_later(0.2, lambda: seen.append("due"))
         while not seen:
             loop.turn()
         assert time.monotonic() - started >= 0.2
