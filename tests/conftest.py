@@ -12,6 +12,8 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 REASON = "needs root"
+# With --reruns: of thousands of tests, this many may need a second run.
+MOST_RERUN = 3
 # About half of the time that machines take.
 OTHERS = ("tests/flow/", "tests/least/", "tests/oracle/", "tests/unit/")
 
@@ -50,6 +52,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     left_out = [report for report in terminalreporter.getreports("skipped") if REASON in str(report.longrepr)]
     if left_out:
         terminalreporter.write_line(f"{len(left_out)} tests were left out: they need root (sudo make test)")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    again = {report.nodeid for report in reporter.stats.get("rerun", ())} if reporter else set()
+    if len(again) > MOST_RERUN and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(f"{len(again)} tests had to be run again, more than {MOST_RERUN}: this counts as failed")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_runtest_teardown() -> None:
