@@ -31,6 +31,8 @@ GOAL_STATES, KILLS, VMS = 200, 1000, 2
 WORKER, COMMAND, WARDEN = "worker", "command", "warden"
 VICTIMS = {SUPERVISOR: 4, SPAWNER: 2, WORKER: 4, COMMAND: 1, WARDEN: 1}
 OF_HANDLERS = (COMMAND, WARDEN)
+# How the host is told of it: the shell that a command is run by ends with 128 and the signal's number.
+TOLD = {COMMAND: "exits with 137", WARDEN: "its outcome is lost"}
 MOST_WRONG = 4
 SETTLED_WITHIN_S = 180.0
 LOG_SHOWN = 8000
@@ -120,7 +122,7 @@ class Crowd:
         self._chance = chance
         self._names = iter(range(1, 1 << 20))
         self._handlers: list[Handler] = []
-        self._lost: set[str] = set()
+        self._lost: dict[str, str] = {}
 
     def play(self, kills: int, effects: int) -> int:
         """One goal state, with that many kills spread over about that many effects; how many effects there were."""
@@ -164,7 +166,7 @@ class Crowd:
     def _change(self) -> None:
         """Who was lost goes, with another one in its place; the others get other settings, and some are upgraded."""
         self._handlers = [handler for handler in self._handlers if handler.name not in self._lost]
-        self._lost = set()
+        self._lost = {}
         for place, handler in enumerate(self._chance.sample(self._handlers, len(self._handlers))):
             handler.is_new = False
             handler.change(upgrade=place < UPGRADED)
@@ -202,7 +204,7 @@ class Crowd:
                         continue
                     if kill_process(warden if victim == WARDEN else below[last["pid"]]):
                         moments.whom[victim] -= 1
-                        self._lost.add(handler.name)
+                        self._lost[handler.name] = victim
                         self.tally.kills[victim, "process"] += 1
                         return
 
@@ -223,7 +225,7 @@ class Crowd:
                 wrong.append(f"{handler.name}, killed, ran {begun} instead of {handler.expected}")
             if outcome == ("Ready", 0) and not self._has_ended(handler, lines[-1]):
                 wrong.append(f"{handler.name} was killed while it ran {begun[-1]}, and is told as Ready")
-            if outcome != ("Ready", 0) and not any(word in text for word in ("lost", "signal", "killed")):
+            if outcome != ("Ready", 0) and TOLD[self._lost[handler.name]] not in text:
                 wrong.append(f"{handler.name}, killed, is told without that reason: {outcome}: {text}")
         return wrong
 
