@@ -46,7 +46,7 @@ coverage: setup ## the readers' branches under their unit tests; fails below 95 
 least: setup ## take each grant of each policy away and see which job fails (root; minutes; ARGS='KIND...' or '--write docs/least.md')
 	@$(PYTHON) -m tests.least $(ARGS)
 
-kills: setup ## kill -9 in every gap of a provisioning and of goal states, and while extensions run (root; an hour; ARGS='--only extensions')
+kills: setup ## kill -9 in every gap of a provisioning and of goal states, while extensions run, and while twenty of them do (root; hours; ARGS='--only crowd')
 	@$(PYTHON) -m tests.kills $(ARGS)
 
 faults: setup ## every fault of the host's met by a running agent, and how soon it is back (root; a minute; ARGS='--seconds 10')

@@ -59,10 +59,11 @@ class Child(msgspec.Struct):
         that worker let go of it. Whether its group is gone, too."""
         self.processes.remove(process)
         end = process.reap()
-        self._count(process, end)
+        self._end_with(process, end)
         return process.group.remove(0)
 
-    def _count(self, process: Process, end: Exit) -> None:
+    def _end_with(self, process: Process, end: Exit) -> None:
+        """The others, after that one's end."""
         self.cpu_us += end.cpu_us
         self.peak_kib = max(self.peak_kib, end.peak_kib)
         if process.pid == self.pid:
