@@ -71,6 +71,8 @@ SPAWNER_FD = 3
 JITTER = 0.2
 # For acts under way, when the service is stopped; the spawner waits a little longer for us.
 STOP_PATIENCE_S = 5.0
+# Then the first goal state is in force and its status told, most likely: what those took is not needed again.
+AT_REST_AFTER_S = 8.0
 # Well below systemd's own patience with a service's start (90 s).
 READY_AT_LATEST_S = 30.0
 LEVELS = {"error": "ERROR", "warning": "WARNING", "info": "INFO", "verbose": "VERBOSE"}
@@ -168,6 +170,7 @@ class Supervisor:
         if why_asleep:
             self.rounds.stay_away(why_asleep)
         else:
+            self.loop.call_later(AT_REST_AFTER_S, heap.trim)
             await self.rounds.run()
 
     def _prepare(self) -> None:

@@ -9,4 +9,9 @@ from supervisor.jail import syscalls
 def give_back() -> None:
     """Collect what nobody refers to any more, and let the kernel have the pages."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Let the kernel have the pages that nothing is in."""
     syscalls.trim_heap()
