@@ -62,6 +62,13 @@ def import_zmq() -> None:
     )
 
 
+def import_worker(name: str) -> types.ModuleType:
+    """The module `name` of a worker that was exec'd, with all it takes; urllib3 without what it would look up the
+    version of an HTTP/2 library by, which brings email and zipfile along: a sixth of the storage worker's start."""
+    _import_without(name, {"importlib.metadata": {"version": None}})
+    return sys.modules[name]
+
+
 def import_dataclasses() -> None:
     """Load dataclasses, for h11, without inspect, by which they would describe themselves: 6 ms and 0.8 MiB."""
     _import_without("dataclasses", {"inspect": {"signature": lambda _: ""}})

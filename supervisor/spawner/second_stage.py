@@ -24,7 +24,7 @@ def main() -> None:
     locked_filter = read_sealed(FILTER, MAX_FILTER_BYTES)
     os.close(FILTER)
     os.set_inheritable(SIDE, False)
-    module = import_module(sys.argv[1])
+    module = lean.import_worker(sys.argv[1])
     for name in getattr(module, "LATER", ()):
         # No spawner carries it for this process, and soon no file can be opened.
         import_module(name)
