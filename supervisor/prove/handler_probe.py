@@ -115,6 +115,11 @@ def netlink() -> None:
     socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
 
 
+def ring() -> None:
+    """For no entry at all."""
+    _nonsense("io_uring_setup", 0, "zeros")
+
+
 def becomes(uid: str) -> None:
     """For this process, which ends."""
     os.setuid(int(uid))
@@ -177,6 +182,7 @@ PROBES: dict[str, Callable[..., None]] = {
     "clock": clock,
     "packets": packets,
     "netlink": netlink,
+    "ring": ring,
     "becomes": becomes,
     "package": package,
 }

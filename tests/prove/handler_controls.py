@@ -58,6 +58,7 @@ CONTROLS = {
     "RestrictNamespaces": _property("RestrictNamespaces=yes"),
     "RestrictSUIDSGID": _property("RestrictSUIDSGID=yes"),
     "RestrictAddressFamilies": _property("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"),
+    "no io_uring": _property("SystemCallFilter=~io_uring_setup io_uring_enter io_uring_register"),
     "ProtectSystem": _property("ProtectSystem=strict", "account of its own"),
     "ProtectControlGroups": _property("ProtectControlGroups=yes", "account of its own", "ProtectSystem"),
     "empty Lib.Dir": Control(
