@@ -19,7 +19,6 @@ from policy.edition import Edition, edition_of, read_edition
 from policy.grants import told
 from policy.override import merge
 from policy.override_file import GRANTS
-from policy.reach import loosenings
 
 
 class InForce(msgspec.Struct, frozen=True):
@@ -39,12 +38,6 @@ class InForce(msgspec.Struct, frozen=True):
     def of(self, kind: str) -> list[tuple[str, Change]]:
         """What overrides changed in `kind`."""
         return [(file, change) for file, change in self.changes if change.kind == kind]
-
-    def loosenings(self) -> list[str]:
-        """Every reach that overrides gave, a line each; without Policy.AllowLoosening one of them stops the start."""
-        found = loosenings(self.shipped.profiles.values(), self.edition.profiles.values(), self.shipped.groups)
-        found += [f"{GRANTS}: {told(grant)}" for grant in self.wireserver]
-        return [*found, *extension_rules.loosenings(self.extensions)]
 
 
 def in_force(shipped: Path, overrides: Mapping[str, bytes]) -> InForce:

@@ -5,26 +5,26 @@ For the command line: where the compiler stops at the first file that it can't u
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ipc.errors import ConfigError
-from policy import extension_rules
-from policy.grants import told
 from policy.groups import CallGroup
 from policy.lint import absent_modules, lint
 from policy.load import FILE_NAME, load
+from policy.loosened import ALLOWING, by_file
 from policy.override import merge
-from policy.override_file import GRANTS
+from policy.override_file import FOLDER
 from policy.profile import Profile
-from policy.reach import loosenings
 from policy.reading import convert, read_profile
 from policy.sources import read_sources
 from policy.worker_modules import without_policy
 
 
 def faults(shipped: Path, overrides: Mapping[str, bytes], *, allow_loosening: bool = False) -> list[str]:
-    """A line each, with file and key; empty when all is well. OSError when `shipped` can't be read."""
+    """A line each, with file and key; empty when all is well. OSError when `shipped` can't be read.
+
+    What overrides loosen are the last ones, unless it is allowed."""
     sources = read_sources(str(shipped))
     found, profiles, groups = _each_file(sources)
     if found:
@@ -65,7 +65,7 @@ def _compiled(shipped: Path) -> list[str]:
 
 
 def _overridden(
-    profiles: Iterable[Profile],
+    profiles: Collection[Profile],
     groups: Mapping[str, CallGroup],
     overrides: Mapping[str, bytes],
     *,
@@ -80,12 +80,9 @@ def _overridden(
             found.append(str(error))
         else:
             usable[name] = content
-    result = merge(profiles, groups, usable)
-    merged = result.profiles
-    found += [f"policy.d: {fault}" for fault in lint(merged, groups)]
+    found += [f"{FOLDER}: {fault}" for fault in lint(merge(profiles, groups, usable).profiles, groups)]
     if not allow_loosening:
         with contextlib.suppress(ConfigError):
-            found += [f"policy.d: loosens: {text}" for text in loosenings(profiles, merged, groups)]
-            found += [f"policy.d: loosens: {GRANTS}: {told(grant)}" for grant in result.wireserver]
-            found += [f"policy.d: loosens: {text}" for text in extension_rules.loosenings(result.extensions)]
+            loosened = by_file(profiles, groups, usable)
+            found += [f"{file}: loosens, which takes {ALLOWING}: {text}" for file, text in loosened]
     return found

@@ -23,6 +23,7 @@ from policy import extension_rules
 from policy.extensions import matching, treatment
 from policy.grants import told as grant_told
 from policy.in_force import InForce
+from policy.loosened import ALLOWING, by_file
 from policy.rule_lines import rule_lines
 from supervisor import options as settings
 from supervisor.cli.json_lines import key_lines
@@ -111,7 +112,7 @@ class Effective(msgspec.Struct, frozen=True):
 
 
 def show(options: argparse.Namespace) -> int:
-    """Carry it out, as text or JSON. ValueError for a name or version that is none."""
+    """Carry it out, as text or JSON. ValueError for a name or version that is none, ConfigError for a file."""
     handler, version = options.extension, options.version or ""
     publisher, _, kind = handler.rpartition(".")
     if not publisher or not kind:
@@ -120,8 +121,10 @@ def show(options: argparse.Namespace) -> int:
         raise ValueError(problem)
     if version and not naming.is_version(version):
         raise ValueError(f"{version} is no version: up to four numbers with dots between them are expected")
-    policy, overrides = chosen_policy(options), overrides_in(options.policy_dir)
-    shown = effective(handler, version, policy, overrides, _config(options.config))
+    policy, overrides, config = chosen_policy(options), overrides_in(options.policy_dir), _config(options.config)
+    if not config[settings.ALLOW_LOOSENING]:
+        _refuse_loosened(policy, overrides, options.config)
+    shown = effective(handler, version, policy, overrides, config)
     if options.json:
         print(json.dumps(msgspec.to_builtins(shown)))
         return EXIT_WELL
@@ -130,6 +133,13 @@ def show(options: argparse.Namespace) -> int:
     columns = min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST)
     print("\n".join(printable(line) for line in lines(shown, columns)))
     return EXIT_WELL
+
+
+def _refuse_loosened(policy: InForce, overrides: Mapping[str, bytes], config: str) -> None:
+    """ConfigError for what no start would take: what comes of it is nothing that could be shown."""
+    for file, text in by_file(policy.shipped.profiles.values(), policy.shipped.groups, overrides):
+        problem = f"an agent would not start with this: it loosens, which takes {ALLOWING} in {config}: {text}"
+        raise ConfigError(file, problem)
 
 
 def effective(handler: str, version: str, policy: InForce, overrides: Mapping[str, bytes], config: Config) -> Effective:

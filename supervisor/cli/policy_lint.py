@@ -3,6 +3,7 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ipc.errors import ConfigError
@@ -43,9 +44,12 @@ def _lint(options: argparse.Namespace) -> int:
     elif found:
         print("\n".join(map(printable, found)))
     else:
-        about = f" and {len(overrides)} overrides" if overrides else ""
-        print(f"no fault found in {options.shipped}{about}")
+        print(f"no fault found in {' and '.join([str(options.shipped), *_counted(overrides)])}")
     return EXIT_FOUND if found else EXIT_WELL
+
+
+def _counted(overrides: Mapping[str, bytes]) -> list[str]:
+    return [f"{len(overrides)} override{'s' if len(overrides) > 1 else ''}"] if overrides else []
 
 
 def _allows_loosening(config: str) -> bool:

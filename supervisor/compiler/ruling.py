@@ -10,16 +10,14 @@ from collections.abc import Mapping
 import msgspec
 
 from ipc.errors import ConfigError
-from policy import extension_rules
 from policy.compile import compile_profiles
-from policy.grants import told
 from policy.groups import CallGroup
 from policy.level import Level, higher, required
+from policy.loosened import loosened
 from policy.material import Material
 from policy.override import Merged, merge
-from policy.override_file import FOLDER, GRANTS
+from policy.override_file import FOLDER
 from policy.profile import Compiled, CompiledPolicy, Origin, Profile
-from policy.reach import loosenings
 from policy.reading import read_policy
 from policy.signature import FILE_NAME
 from policy.sources import digest
@@ -47,7 +45,7 @@ def rule(material: Material) -> CompiledPolicy:
     chosen = settings(material.config_path, material.config)
     shipped, groups = read_policy(material.shipped)
     merged = merge(shipped, groups, material.overrides)
-    loosened = _loosened(shipped, merged, groups, chosen)
+    loosenings = _loosenings(shipped, merged, groups, chosen)
     level = higher(chosen.min_level, merged.min_level)
     everything = material.shipped | {f"{FOLDER}/{name}": content for name, content in material.overrides.items()}
     return CompiledPolicy(
@@ -58,7 +56,7 @@ def rule(material: Material) -> CompiledPolicy:
             files=tuple(sorted(material.overrides)),
             signer=signer,
             may_loosen=chosen.may_loosen,
-            loosened=loosened,
+            loosened=loosenings,
             granted=_granted(shipped, merged),
             notes=_notes(material, trust),
         ),
@@ -82,13 +80,11 @@ def settings(path: str, content: bytes) -> Settings:
     return Settings(parsed.config[options.ALLOW_LOOSENING], msgspec.convert(parsed.config[options.MIN_LEVEL], Level))
 
 
-def _loosened(
+def _loosenings(
     shipped: tuple[Profile, ...], merged: Merged, groups: Mapping[str, CallGroup], chosen: Settings
 ) -> tuple[str, ...]:
     """By what the overrides loosen the policy; ConfigError where that is not allowed."""
-    found = loosenings(shipped, merged.profiles, groups)
-    found += [f"{GRANTS}: {told(grant)}" for grant in merged.wireserver]
-    found += extension_rules.loosenings(merged.extensions)
+    found = loosened(shipped, groups, merged)
     if found and not chosen.may_loosen:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise ConfigError(

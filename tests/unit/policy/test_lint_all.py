@@ -89,9 +89,11 @@ def test_a_module_that_is_absent_and_an_old_compiled_policy(tree: Path) -> None:
 def test_overrides_are_judged(tree: Path) -> None:
     assert faults(tree / "policy", {"10.toml": TIGHTER}) == []
     (looser,) = faults(tree / "policy", {"10.toml": LOOSER})
-    assert looser == "policy.d: loosens: parser: limits.open_files: 128 is more than 64"
+    file, _, problem = looser.partition(": ")
+    assert file == "policy.d/10.toml"
+    assert problem == "loosens, which takes Policy.AllowLoosening=y: parser: limits.open_files: 128 is more than 64"
     assert faults(tree / "policy", {"10.toml": LOOSER}, allow_loosening=True) == []
     wrong = {"10.toml": b"[nobody]\nwhy = 'There is no such kind.'\n", "20.toml": b"=", "30.toml": LOOSER}
     found = faults(tree / "policy", wrong)
-    assert [line.split(":")[0] for line in found] == ["policy.d/10.toml", "policy.d/20.toml", "policy.d"]
-    assert found[2] == looser
+    assert [line.split(":")[0] for line in found] == ["policy.d/10.toml", "policy.d/20.toml", "policy.d/30.toml"]
+    assert found[2] == f"policy.d/30.toml: {problem}"

@@ -60,7 +60,7 @@ def machine(tmp_path: Path) -> Path:
     (tmp_path / "policy.d/10-all.toml").write_bytes(ALL)
     (tmp_path / "policy.d/20-own.toml").write_bytes(OWN)
     (tmp_path / "waagent.json").write_text(POLICY)
-    asked = f"Debug.EnableExtensionPolicy=y\nPolicy.PolicyFilePath={tmp_path}/waagent.json\n"
+    asked = f"Policy.AllowLoosening=y\nDebug.EnableExtensionPolicy=y\nPolicy.PolicyFilePath={tmp_path}/waagent.json\n"
     (tmp_path / "waagent.conf").write_text(asked)
     return tmp_path
 
@@ -129,11 +129,24 @@ def test_what_can_not_be_shown_is_said(machine: Path, capsys: pytest.CaptureFixt
     ):
         assert command(machine, *words) == 2
         assert said in capsys.readouterr().err
-    (machine / "waagent.conf").write_text("Extensions.Enabled=n\n")
+    (machine / "waagent.conf").write_text("Policy.AllowLoosening=y\nExtensions.Enabled=n\n")
     assert "Extensions.Enabled is n" in told(machine, capsys, "Contoso.Disk")["operations"][0]["why"]
     with pytest.raises(SystemExit):
         main(["policy", "show", "--extensoin", "A.B"])
     assert "unrecognized arguments: --extensoin" in capsys.readouterr().err
+
+
+def test_what_no_start_would_take_is_not_shown(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = machine / "waagent.conf"
+    settings.write_text("Debug.EnableExtensionPolicy=n\n")
+    for more in ((), ("--json",)):
+        assert command(machine, "Contoso.Disk", *more) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith(
+            "agent-supervisor: policy.d/20-own.toml: an agent would not start with this: it loosens, "
+            f"which takes Policy.AllowLoosening=y in {settings}: wireserver: Contoso.Other may GET /machine/"
+        )
 
 
 def test_lines_are_known_or_said_to_be_unknown() -> None:
