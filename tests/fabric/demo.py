@@ -7,6 +7,7 @@ only if all of that is right.
 """
 
 import argparse
+import json
 import os
 import signal
 import stat
@@ -113,10 +114,7 @@ def first_boot(
     page.line(f"          . {timeline.verifications} verifiers seen, one or another before each worker got its work")
     ready = ready and scene.is_ready()
     page.check(f"Ready within {READY_WITHIN_S:g} s", ready, "" if ready else f"its log:\n{scene.log()}")
-    page.heading("agent-supervisor ps")
-    shown = scene.lab.run([str(AGENT), "ps"])
-    page.text(shown.stdout + shown.stderr)
-    page.check("ps answers", shown.returncode == 0, f"status {shown.returncode}")
+    show_processes(page, scene)
     page.heading("What the VM is like now, looked at from outside")
     for check in mode.judge_all(scene, wanted) if is_asked_for else mode.judge(scene, wanted):
         page.check(check.what, check.right, check.found)
@@ -128,6 +126,29 @@ def first_boot(
         leave_shell(page, scene.lab)
     end(page, scene, agent)
     return ready
+
+
+def show_processes(page: Page, scene: Scene) -> None:
+    """`ps` of an agent at rest: who has provisioned makes room for a fresh supervisor, and that one has to begin."""
+    page.heading("agent-supervisor ps")
+    try:
+        until("the supervisor is steady, and no worker is at work", lambda: is_at_rest(scene), READY_WITHIN_S, 0.2)
+    except WaitedInVain as vain:
+        page.line(str(vain))
+    shown = scene.lab.run([str(AGENT), "ps"])
+    page.text(shown.stdout + shown.stderr)
+    page.check("ps answers", shown.returncode == 0, f"status {shown.returncode}")
+    page.check("ps: steady", "phase steady" in shown.stdout, shown.stdout.partition("\n")[0])
+
+
+def is_at_rest(scene: Scene) -> bool:
+    """Is the supervisor one that has read no medium, does it say that it is steady, and are its workers gone?"""
+    asked = scene.lab.run([str(AGENT), "ps", "--json"])
+    if asked.returncode or not scene.is_fresh():
+        return False
+    told = json.loads(asked.stdout)
+    begun = told["overview"]["phase"] == "steady" and told["overview"]["incarnation"]
+    return bool(begun) and len(told["processes"]) == len(("spawner", "supervisor"))
 
 
 def end(page: Page, scene: Scene, agent: subprocess.Popen[bytes]) -> None:
