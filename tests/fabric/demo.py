@@ -165,7 +165,9 @@ def leave_shell(page: Page, lab: Lab) -> None:
     page.line(f"the agent is {AGENT}, its log {AGENT_LOG}, the host's record beside it")
     page.line("ask it: agent-supervisor ps, status --long, goal-state, certificates, firewall show (help has all)")
     page.line(f"steer the host: cd {PROJECT}; .venv/bin/python -m tests.fabric.wire_control {CONTROL} COMMAND...")
-    page.line("(publish, fault any:refuse, clear, ...: tests/fabric/wire_control.py and publishing.py have them all)")
+    page.line(
+        "(publish; fault any:status=503, which ps and the log tell of within seconds; clear; help names them all)"
+    )
     environment = {"TERM": os.environ.get("TERM", "dumb"), "PATH": f"{AGENT.parent}:{PATH}"}
     shell = lab.popen(["bash"], env=environment, stdin=None, session=False)
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)

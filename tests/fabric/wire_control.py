@@ -5,11 +5,13 @@ Runs in test processes, the server's and those that steer it (a path's socket is
 """
 
 import argparse
+import inspect
 import json
 import os
 import signal
 import socket
 import sys
+import textwrap
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,15 @@ from typing import Any
 from tests.fabric import publishing
 from tests.fabric.acceptor import Acceptor
 from tests.fabric.documents import GoalState
+from tests.fabric.faults import WHERES
+from tests.fabric.misbehaviour import KINDS
 from tests.fabric.neighbours import Places
 from tests.fabric.plan import read_plan
 from tests.fabric.wire_rules import VM, Offer
 from tests.fabric.wireserver import Options, WireServer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HELP, EXIT_USAGE = {"help", "-h", "--help"}, 2
 COMMAND_BYTES = 16 * 1024 * 1024
 
 
@@ -33,7 +38,8 @@ class Control:
 
         state                                   what the host knows and saw, in short
         publish, fast, envelopes, plugin, ...   as publishing.py has them
-        fault SPEC                              add a fault (faults.py), or any:refuse[=SECONDS]
+        fault SPEC                              add a fault, such as any:status=503; or any:refuse[=SECONDS], which
+                                                meets new connections alone: those that stand are kept
         clear                                   forget all faults, listen again
         channel [identity=NAME] WORD...         change the secure channel (host_channel.Channel.set has the words)
         caller ADDRESS NAME                     who calls from there has a secure channel of his own
@@ -137,6 +143,15 @@ def ask(path: Path, command: str, timeout_s: float = 60.0) -> dict[str, Any]:
     return answer
 
 
+def usage() -> str:
+    """Every command, as those who carry them out describe them."""
+    own, published = (inspect.cleandoc(each.__doc__ or "").split("\n\n") for each in (Control, publishing.publish))
+    faults = f"faults: WHERE:NAME[=ARGUMENT][*COUNT][+SKIP], WHERE one of {', '.join(WHERES)}; NAME one of"
+    named = textwrap.wrap(f"{faults} {', '.join(KINDS)}", 110, subsequent_indent="    ", break_on_hyphens=False)
+    called = "usage: python -m tests.fabric.wire_control SOCKET COMMAND..."
+    return "\n\n".join([called, own[2], textwrap.indent(published[1], "    "), "\n".join(named)])
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="wireserver", description="The emulated WireServer.")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT")
@@ -198,8 +213,15 @@ def serve() -> int:
 
 def main() -> int:
     """Steer a running server: SOCKET COMMAND..."""
+    words = sys.argv[1:]
+    if HELP & {*words[:2]}:
+        print(usage())
+        return 0
+    if len(words) < len(("SOCKET", "COMMAND")):
+        print(usage(), file=sys.stderr)
+        return EXIT_USAGE
     try:
-        print(json.dumps(ask(Path(sys.argv[1]), " ".join(sys.argv[2:]))))
+        print(json.dumps(ask(Path(words[0]), " ".join(words[1:]))))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -242,3 +242,15 @@ def test_a_signal_ends_the_program_even_while_a_command_waits(
         ask(tmp_path / "control", "state")
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
+
+
+def test_whoever_steers_without_a_command_is_told_which_there_are() -> None:
+    steering = [sys.executable, "-m", "tests.fabric.wire_control"]
+    for words in ([], ["/nowhere/control"]):
+        done = subprocess.run([*steering, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("usage: python -m tests.fabric.wire_control SOCKET COMMAND...\n")
+    for words in (["help"], ["-h"], ["/nowhere/control", "help"]):
+        told = subprocess.run([*steering, *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert all(f"\n    {name} " in told for name in ("state", "fault", "clear", "publish", "stock", "stop"))
+        assert "invalid-container" in told
