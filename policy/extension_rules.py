@@ -156,11 +156,9 @@ def _network_faults(rule: ExtensionRule) -> Iterator[str]:
 
 
 def _grant_faults(rule: ExtensionRule) -> Iterator[str]:
-    """A grant is for a slice, and each slice has to be one handler's."""
+    """A grant is for a slice, which is one handler's."""
     if rule.wireserver is not None and rule.name.endswith("*"):
         yield "wireserver: expected in a rule that names one handler, whole, as the platform spells it"
-    if rule.wireserver is not None and "-" in rule.name:
-        yield f"wireserver: {rule.name} has its slice in common with the handler that has '_' for each '-' in its name"
 
 
 def _capability_faults(rule: ExtensionRule) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from ipc.errors import ConfigError
+from ipc.handler_names import LONGEST_NAME
 from ipc.messages.extension_rules import ExtensionTable
 from ipc.messages.grants import WireGrant
 from ipc.records import MECHANISMS
@@ -23,8 +24,6 @@ T = TypeVar("T")
 FOLDER = "policy.d"
 # The tables of a file that are no kinds of processes.
 GRANTS = "wireserver"
-# Of a rule's name, where a fault of it is told by that.
-LONGEST_NAME = 128
 Hidden = Annotated[str, msgspec.Meta(pattern="^/.*[^/]$")]
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from ipc.handler_names import LONGEST_NAME, PATTERN
 from ipc.messages.base import Message, Name
 from ipc.messages.grants import WireRequests
 
@@ -13,7 +14,7 @@ HandlerClass = Literal["compat", "contained"]
 HandlerVerb = Literal["install", "enable", "update", "disable", "uninstall"]
 CapabilityName = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{3,32}\Z")]
 # Publisher.Type, the beginning of such names and a star, or the star alone.
-RuleName = Annotated[str, msgspec.Meta(max_length=128, pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*\*?|\*)\Z")]
+RuleName = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME, pattern=rf"^({PATTERN}|({PATTERN}\.?)?\*)\Z")]
 Ports = Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=65535)], ...], msgspec.Meta(max_length=32)]
 # At most so many services of one handler are limited.
 MOST_SERVICES = 16

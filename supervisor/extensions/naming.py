@@ -4,14 +4,14 @@
 import re
 from collections.abc import Iterable
 
+from ipc.handler_names import EXPECTED, LONGEST_NAME, is_handler_name
 from ipc.messages.extension_documents import Version
 from ipc.messages.handler_packages import HandlerFolder
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 # An extension's name becomes a file's.
 _EXTENSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]*")
-LONGEST_NAME, LONGEST_EXTENSION = 128, 128
+LONGEST_EXTENSION = 128
 # As the committer of handlers' folders calls what it has replaced, or removes.
 _ASIDE = frozenset({"old", "gone"})
 # Their folders look like a handler's.
@@ -22,8 +22,8 @@ def problem_of_name(handler: str) -> str:
     """Why no folder can be called so; empty if one can."""
     if handler == AGENTS:
         return "its folder would be taken for an agent's"
-    if len(handler) > LONGEST_NAME or not _NAME.fullmatch(handler):
-        return f"{handler[:LONGEST_NAME]!r} is no handler's name: letters, digits, '_' and single dots are expected"
+    if not is_handler_name(handler):
+        return f"{handler[:LONGEST_NAME]!r} is no handler's name: {EXPECTED}"
     return ""
 
 

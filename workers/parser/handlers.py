@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ipc.errors import InputError
+from ipc.handler_names import EXPECTED, is_handler_name
 from ipc.messages import ExtensionSettings, Plugin, StatusBlob
 from ipc.messages.host_documents import EARLIEST, MOST_PLUGINS, Source
 
@@ -25,8 +26,7 @@ TWICE = "another handler of the goal state has this name already: which of both 
 MOST_LEVEL = 1 << 31
 MOST_SEQUENCE = 1 << 53
 _EPOCH = datetime(1, 1, 1)  # without a zone, as ticks have none: both are UTC
-# Both become parts of file names.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
+# It becomes part of file names.
 _EXTENSION = re.compile(r"[^/\x00-\x1f\x7f]{1,199}")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,7}")
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}")
@@ -98,8 +98,8 @@ def each_once(plugins: Iterable[Plugin]) -> tuple[Plugin, ...]:
 
 
 def _problem(plugin: Plugin) -> str:
-    if not _NAME.fullmatch(plugin.name):
-        return "name is none that a handler can have: letters, digits, _ . - and no more than 200 of them"
+    if not is_handler_name(plugin.name):
+        return f"name is none that a handler can have: {EXPECTED}"
     if not is_version(plugin.version):
         return "version is not numbers with dots between them"
     if plugin.state not in STATES:

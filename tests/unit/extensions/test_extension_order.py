@@ -29,8 +29,9 @@ def test_folders_are_read_and_written() -> None:
     assert naming.split_folder("Publisher.Type-1.2") == ("Publisher.Type", "1.2")
     for none in ("WALinuxAgent-2.15.0", "history", "A-b-1.0", "A-1.0.", "A-1.2.3.4.5", "-1.0", "A..B-1.0", "A-1.0\n"):
         assert naming.split_folder(none) is None, none
-    assert not naming.problem_of_name("Publisher.Type")
-    for bad in ("", "a/b", "..", "a-b", "WALinuxAgent", "x" * 200, "a.", "a\n"):
+    for good in ("Publisher.Type", "Contoso.Disk_2.Linux", "A" * 128):
+        assert not naming.problem_of_name(good), good
+    for bad in ("", "a/b", "..", "a-b", "WALinuxAgent", "x" * 129, "a.", "a\n"):
         assert naming.problem_of_name(bad), bad
     assert not naming.problem_of_extension("run command_1.2-x")
     for bad in ("../x", ".x", "a/b", "a\x00", "x" * 200):

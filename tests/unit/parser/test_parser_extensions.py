@@ -222,6 +222,14 @@ def test_levels_that_are_no_numbers_are_0() -> None:
     assert found.settings[0].dependency_level == 0
 
 
+def test_a_handlers_name_that_is_none_is_its_own_problem() -> None:
+    good = '<Plugin name="C.D" version="1" state="enabled"/>'
+    for name in ("A-B.C", "A." + "b" * 127, "A..B", "../x"):
+        spoilt, sound = config(f'<Plugin name="{name}" version="1.0" state="enabled"/>{good}').plugins
+        assert "letters, digits, '_' and single dots are expected, at most 128 of them" in spoilt.problem
+        assert sound.problem == ""
+
+
 def test_an_extensions_name_that_is_none_is_its_own_problem() -> None:
     one, other = handler(entry(multi("../x") + multi("y"))).settings
     assert "name is none" in one.problem
