@@ -14,7 +14,7 @@ from supervisor.prove import controls, handler_verdict, probes, proving, report,
 from supervisor.prove.catalogue import DROPPABLE, Attack, Reach, lint, read_catalogue
 from supervisor.prove.handler_cases import CLASSES, Case, read_cases
 
-EXIT_HOLDS, EXIT_HOLES, EXIT_USAGE = 0, 1, 2
+EXIT_HOLDS, EXIT_HOLES, EXIT_USAGE, EXIT_NO_PERMISSION = 0, 1, 2, 4
 FEW = 2
 Chosen = TypeVar("Chosen", Attack, Case)
 
@@ -24,8 +24,8 @@ prove makes for itself. A case counts as stopped only if the same probe succeeds
 What a vendor's command reaches is tried under systemd, by a command of each class, and held against what is expected.
 
 exit status: 0 nothing succeeded beyond what policy grants (with --without: something did, as it should), and classes of
-handlers reach what is expected and nothing else; 1 otherwise;
-2 wrong usage, not root, or --without where nothing may be weakened.
+handlers reach what is expected and nothing else; 1 otherwise, or what was asked for by name could not be tried;
+2 wrong usage, or --without where nothing may be weakened; 4 not root.
 """
 
 
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def carry_out(options: argparse.Namespace) -> int:
     """Prove, and tell."""
     if os.geteuid() != 0:
-        return _complain("prove needs root: it makes the confinement that it attacks from")
+        return _complain("prove needs root: it makes the confinement that it attacks from", EXIT_NO_PERMISSION)
     try:
         attacks, cases = read_catalogue(), read_cases()
         reaches, policies = proving.read_reaches()
@@ -124,6 +124,8 @@ def _refusal(
     missing = sorted(set(options.case) - {*(each.id for each in attacks), *(each.id for each in cases)})
     if missing:
         return f"there is no attack {', '.join(missing)}"
+    if options.workers and options.case and set(options.workers) <= set(CLASSES) and not _chosen(options, cases):
+        return f"nothing is tried: of {', '.join(options.workers)} there is no {', '.join(options.case)}"
     if options.without and set(options.workers) & set(CLASSES):
         return "--without leaves out controls of the agent's own processes, and of no handler's class"
     if options.without and (why := throwaway.why_not()):

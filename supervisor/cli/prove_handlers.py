@@ -21,7 +21,8 @@ def prove(options: argparse.Namespace, cases: tuple[Case, ...]) -> HandlersProof
     if options.without or not classes or not cases:
         return None
     if not handler_unit.can_run():
-        return HandlersProof(absent=NO_SYSTEMD)
+        # Where they were asked for by name, that they are not proven is no success.
+        return HandlersProof(problem=NO_SYSTEMD) if options.workers else HandlersProof(absent=NO_SYSTEMD)
     config, logs = Layout().config, settings.EXTENSION_LOG_DIR.default
     # Where the agent was never started there need not be one.
     if os.path.exists(config):

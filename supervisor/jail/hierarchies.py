@@ -58,11 +58,12 @@ def _belongs(mount: _Mount, controllers: frozenset[str]) -> bool:
 
 def _folder(mount: _Mount, path: str) -> str | None:
     """Where group `path` shows under `mount`; None when the mount begins below or beside it (another namespace's)."""
-    if mount.root == "/":
-        return os.path.normpath(f"{mount.point}/{path}")
-    if path == mount.root or path.startswith(f"{mount.root}/"):
-        return os.path.normpath(f"{mount.point}/{path[len(mount.root) :]}")
-    return None
+    root = mount.root.rstrip("/")
+    if path != root and not path.startswith(f"{root}/"):
+        return None
+    below = path.removeprefix(root)
+    # So the kernel writes a group that is outside of the reader's cgroup namespace: it would lead out of the mount.
+    return None if ".." in below.split("/") else os.path.normpath(f"{mount.point}/{below}")
 
 
 def _unescape(field: str) -> str:

@@ -7,6 +7,7 @@ Runs in `prove`, as root. It never touches a group that it did not make.
 import contextlib
 import os
 
+from ipc.errors import StateError
 from supervisor.jail.control_files import read, write
 from supervisor.jail.hierarchies import Hierarchy, parse
 
@@ -16,15 +17,29 @@ _LIMITING = frozenset({"memory", "pids", "cpu", "cpuacct"})
 
 
 def make(name: str) -> tuple[str, ...]:
-    """Folders of a new group called `name` in every hierarchy that is of use, each with a decoy's group in it."""
-    made = []
-    for hierarchy in parse(read("/proc/self/cgroup"), read("/proc/self/mountinfo")):
-        if hierarchy.version == 2 or hierarchy.controllers & _LIMITING:
-            parent = _parent(hierarchy)
-            _sweep(parent)
-            os.mkdir(f"{parent}/{name}", 0o755)
-            made.append(f"{parent}/{name}")
+    """Folders of a new group called `name` in every hierarchy that is of use; all of them, or none is left.
+
+    StateError where none is to be seen: nothing that is tried could be limited."""
+    made: list[str] = []
+    try:
+        for hierarchy in parse(read("/proc/self/cgroup"), read("/proc/self/mountinfo")):
+            if hierarchy.version == 2 or hierarchy.controllers & _LIMITING:
+                made.append(_made(_parent(hierarchy), name))
+    except OSError:
+        remove(tuple(made))
+        raise
+    if not made:
+        raise StateError("prove", "its own cgroup is not to be seen here, as in another cgroup namespace than its own")
     return tuple(made)
+
+
+def _made(parent: str, name: str) -> str:
+    _sweep(parent)
+    folder = f"{parent}/{name}"
+    # That of a dead one which had our pid, in another pid namespace. A group with a process in it can't be removed.
+    remove((folder,))
+    os.mkdir(folder, 0o755)
+    return folder
 
 
 def name(number: int) -> str:

@@ -92,8 +92,8 @@ def test_one_kind_is_told_case_by_case(lab: Lab) -> None:
 
 def test_without_systemd_classes_of_handlers_are_told_to_be_unproven(lab: Lab) -> None:
     done = prove(lab, "contained")
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
-    assert "systemd does not run here" in done.stdout
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
+    assert "Handlers' classes could not be proven: systemd does not run here" in done.stdout
     assert "no handler's class" in prove(lab, "compat", "--without", "seccomp").stderr
 
 
@@ -101,6 +101,9 @@ def test_wrong_questions_are_refused(lab: Lab) -> None:
     assert "there is no kind of process sparrow" in prove(lab, "sparrow").stderr
     assert "there is no attack theft" in prove(lab, "--case", "theft").stderr
     assert prove(lab, "sparrow").returncode == 2
+    done = prove(lab, "compat", "--case", "packet-socket")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nothing is tried: of compat there is no packet-socket" in done.stderr
 
 
 def test_nothing_is_weakened_on_the_machine_itself() -> None:

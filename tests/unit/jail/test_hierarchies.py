@@ -50,6 +50,14 @@ def test_a_mount_that_begins_below_the_root_shows_only_what_is_in_it() -> None:
     assert folders("0::/\n", "35 24 0:30 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n") == {}
 
 
+def test_a_group_outside_of_the_cgroup_namespace_leads_out_of_no_mount() -> None:
+    assert folders("0::/../..\n", V2) == folders("0::/../a\n", V2) == {}
+    assert folders("4:memory:/..\n3:cpu,cpuacct:/../a\n", V1) == {}
+    above = "35 24 0:30 /.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+    assert folders("0::/../a\n", above) == {(2, ""): "/sys/fs/cgroup/a"}
+    assert folders("0::/../../a\n", above) == {}
+
+
 def test_names_with_blanks_and_colons() -> None:
     assert folders("0::/a:b\n", "35 24 0:30 / /mnt/c\\040g rw - cgroup2 none rw\n") == {(2, ""): "/mnt/c g/a:b"}
 
