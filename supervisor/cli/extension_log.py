@@ -33,30 +33,63 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(carry_out=carry_out)
 
 
+class _NotPrinted(Exception):
+    """Why it is not, and the exit status of that."""
+
+    def __init__(self, why: str, status: int) -> None:
+        super().__init__(why)
+        self.status = status
+
+
 def carry_out(options: argparse.Namespace) -> int:
     """Print it."""
-    problem = problem_of_name(options.name) or problem_of_extension(options.extension)
-    if problem:
-        return _complain(problem, EXIT_USAGE)
     try:
-        folder = load(options.config).config[settings.EXTENSION_LOG_DIR]
-    except ConfigError as error:
-        return _complain(str(error), EXIT_WRONG)
-    file = f"CommandExecution{f'_{options.extension}' if options.extension else ''}.log"
-    path = f"{folder}/{options.name}/{file}"
-    try:
-        content = _content(folder, options.name, file)
-    except PermissionError:
-        return _complain(f"{path} can't be read: be root", EXIT_NO_PERMISSION)
-    except FileNotFoundError:
-        return _complain(_absent(folder, options.name, options.extension, path), EXIT_WRONG)
-    except (AgentError, OSError) as error:
-        return _complain(f"{path} is not printed: {error}", EXIT_WRONG)
+        _judge(options)
+        content = _log(options, _folder(options.config))
+    except _NotPrinted as problem:
+        print(f"agent-supervisor: {printable(str(problem))}", file=sys.stderr)
+        return problem.status
     lines = Redactor().clean(content.decode("utf-8", "replace")).splitlines()
     # Without a number 0, which is the beginning.
     for line in lines[-options.n :]:
         print(printable(line.replace("\t", "    ")))
     return EXIT_WELL
+
+
+def _judge(options: argparse.Namespace) -> None:
+    problem = problem_of_name(options.name) or problem_of_extension(options.extension)
+    if options.json:
+        problem = "a handler's log is text as it was written: extensions logs takes no --json"
+    if problem:
+        raise _NotPrinted(problem, EXIT_USAGE)
+
+
+def _folder(config: str) -> str:
+    """In which the logs of all handlers are."""
+    _refuse_shut(config, config)
+    try:
+        return load(config).config[settings.EXTENSION_LOG_DIR]
+    except ConfigError as error:
+        raise _NotPrinted(str(error), EXIT_USAGE) from None
+
+
+def _log(options: argparse.Namespace, folder: str) -> bytes:
+    file = f"CommandExecution{f'_{options.extension}' if options.extension else ''}.log"
+    path = f"{folder}/{options.name}/{file}"
+    for each in (folder, f"{folder}/{options.name}", path):
+        _refuse_shut(each, path)
+    try:
+        return _content(folder, options.name, file)
+    except FileNotFoundError:
+        raise _NotPrinted(_absent(folder, options.name, options.extension, path), EXIT_WRONG) from None
+    except (AgentError, OSError) as error:
+        raise _NotPrinted(f"{path} is not printed: {error}", EXIT_WRONG) from None
+
+
+def _refuse_shut(path: str, wanted: str) -> None:
+    """What is there and not for this user to open has one sentence, whatever part of the way to `wanted` it is."""
+    if os.path.lexists(path) and not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):
+        raise _NotPrinted(f"{wanted} can't be read: be root", EXIT_NO_PERMISSION)
 
 
 def _content(folder: str, name: str, file: str) -> bytes:
@@ -85,7 +118,7 @@ def _absent(folder: str, handler: str, extension: str, path: str) -> str:
     if logs or os.path.isdir(f"{folder}/{handler}"):
         return f"no command of {handler} has run, there is no {path}{ran_for}"
     others = [name for name in _names(folder) if _extensions_with_a_log(f"{folder}/{name}")]
-    known = f"commands have run of {', '.join(others)}" if others else f"none of any handler has a log in {folder}"
+    known = f"commands have run of {', '.join(others)}" if others else f"no handler has a log in {folder}"
     return f"no command of {handler} has run, there is no {path}; {known}"
 
 
@@ -107,8 +140,3 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of lines: a whole number from 1 on is expected")
     return int(text)
-
-
-def _complain(sentence: str, status: int) -> int:
-    print(f"agent-supervisor: {printable(sentence)}", file=sys.stderr)
-    return status

@@ -64,7 +64,7 @@ def parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
         parsing = command(name, text)
         if name in arguments:
             import_module(f"supervisor.cli.{name.replace('-', '_')}").configure(parsing)
-    help_command.configure(command("help", "show this, or the help of one command"), top)
+    help_command.configure(command("help", "show this, or the help of one command or action"), top)
     return top
 
 

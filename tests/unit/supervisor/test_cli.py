@@ -80,6 +80,7 @@ def test_without_permission_the_exit_status_says_so(mode: int) -> None:
         ["nonsense"],
         ["ps", "--x"],
         ["help", "nonsense"],
+        ["help", "policy", "nonsense"],
         ["run", "x"],
         ["run", "--config"],
         ["run", "--config="],
@@ -198,6 +199,8 @@ def test_help_names_every_command_and_exit_status() -> None:
     assert "--watch" in agent("help", "ps").stdout
     assert "2 done, but something" in agent("help", "status").stdout
     assert "--config FILE" in agent("run", "--help").stdout
+    assert "usage: agent-supervisor policy lint [" in agent("help", "policy", "lint").stdout
+    assert "usage: agent-supervisor extensions logs [" in agent("help", "extensions", "logs").stdout
 
 
 def test_run_never_loads_what_only_the_commands_need() -> None:

@@ -14,10 +14,11 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.cli.extensions import COLUMNS, Seen, lines
+from supervisor.cli.main import main as command_line
 from supervisor.cli.slice_usage import SliceUsage, path_of, slice_usage
 from supervisor.extensions.shown import LastResult, Leftover, Shown, ShownExtension
 from supervisor.verbs import EXTENSIONS, pack, unpack
-from tests.unit.supervisor.serving import serve
+from tests.unit.supervisor.serving import NOBODY, open_folder, serve
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "supervisor", "extensions"]
@@ -159,6 +160,35 @@ def test_a_handlers_log_is_printed_without_secrets_and_without_what_steers_a_ter
     )
     assert logs(tmp_path, "Publisher.Type", "-n", "1").stdout == "?[2Jlast \N{REPLACEMENT CHARACTER}\n"
     assert logs(tmp_path, "Publisher.Type", "--extension", "one").stdout == "of one\n"
+
+
+def test_a_log_is_text_and_whoever_wants_another_form_is_told(tmp_path: Path) -> None:
+    done = agent("--json", "logs", "Publisher.Type", "--config", str(tmp_path / "absent"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("extensions logs takes no --json\n")
+
+
+def test_settings_that_can_not_be_used_end_it_as_they_do_other_commands(tmp_path: Path) -> None:
+    done = agent("logs", "Publisher.Type", "--config", str(tmp_path / "absent"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no such file" in done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("shut", ["waagent.conf", "azure", "azure/A.B", "azure/A.B/CommandExecution.log"])
+def test_whoever_may_not_read_it_is_told_so_in_one_way(shut: str) -> None:
+    with open_folder() as folder:
+        (folder / "azure/A.B").mkdir(parents=True)
+        (folder / "azure/A.B/CommandExecution.log").touch()
+        (folder / "waagent.conf").write_text(f"Extension.LogDir={folder}/azure\n")
+        (folder / shut).chmod(0)
+        child = os.fork()
+        if child == 0:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os._exit(command_line(["extensions", "logs", "A.B", "--config", str(folder / "waagent.conf")]))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
 
 
 def test_no_link_and_nothing_but_a_file_is_followed_to_a_log(tmp_path: Path) -> None:
