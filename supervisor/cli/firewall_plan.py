@@ -13,7 +13,7 @@ import msgspec
 
 from ipc.errors import AgentError
 from policy.egress import PORTS, ebtables, iptables, nft
-from supervisor.cli.firewall import EXIT_NOT, EXIT_WELL, add_options, carried_out
+from supervisor.cli.firewall import EXIT_NOT, EXIT_WELL, add_options, carried_out, complain
 from supervisor.cli.firewall_agent import Agent, agent_if_it_answers
 from supervisor.cli.firewall_compare import as_listed, changes
 from supervisor.cli.firewall_loaded import Loaded, loaded
@@ -61,8 +61,9 @@ def _plan(options: argparse.Namespace) -> int:
     if wanted.wanted.mode == "off":
         plan = _off(wanted, there)
     else:
-        agent = None if options.boot else agent_if_it_answers(options.socket)[0]
+        agent, silent = (None, "") if options.boot else agent_if_it_answers(options.socket)
         plan = _on(wanted, found, there, _rule(wanted, found, agent, at_boot=options.boot))
+        _tell_guess(plan, silent)
     left = [] if there is None else there.left + remains(programs, wanted.wanted.address, wanted.lib_dir).names
     beside = neighbours(programs, there.foreign if there is not None else ())
     plan = msgspec.structs.replace(plan, left=left, beside=beside)
@@ -88,6 +89,13 @@ def _rule(wanted: Wish, found: Ways, agent: Agent | None, *, at_boot: bool) -> "
     told = [each for each in found.mechanisms if agent is not None and agent.rule.mechanism == each]
     cgroup = agent.cgroup if agent is not None and agent.cgroup else USUAL_CGROUP
     return agent_rule(wanted, (told or found.mechanisms)[0], cgroup)
+
+
+def _tell_guess(plan: Plan, silent: str) -> None:
+    """`silent`: why no agent told in which cgroup it is, empty where one did, or none is admitted."""
+    if silent and plan.mechanism == "nft-cgroup":
+        guess = f"the cgroup {USUAL_CGROUP} is guessed, as systemd's unit has it"
+        complain(f"{guess}; the agent does not tell its own: {silent}", EXIT_WELL)
 
 
 def _on(wanted: Wish, found: Ways, there: Loaded | None, rule: "Rule") -> Plan:

@@ -141,6 +141,9 @@ def test_who_may_not_or_can_not_is_told_so() -> None:
     with machine() as lab:
         plan = firewall(lab, "plan", before=nobody)
         assert (plan.returncode, "only root can see" in plan.stdout) == (0, True)
+        guess = "the cgroup system.slice/agent-supervisor.service/supervisor is guessed, as systemd's unit has it"
+        assert plan.stderr == f"agent-supervisor: {guess}; the agent does not tell its own: it does not run\n"
+        assert firewall(lab, "plan", "--boot", before=nobody).stderr == ""
         assert "agent_supervisor" in plan.stdout
         for action in ("apply", "remove"):
             done = firewall(lab, action, before=nobody)
