@@ -6,6 +6,7 @@ and whether it is trusted is not its affair.
 """
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -80,6 +81,7 @@ class Births:
 
     def kill(self, worker: Worker) -> None:
         """End the worker and all that it started."""
+        worker.is_ended_by_us = True
         self._order(Order(Op.KILL, worker.serial))
 
     def ask_for_stack(self, worker: Worker) -> None:
@@ -171,6 +173,8 @@ class Births:
         ended = exit_text(event.status)
         if worker.state != "exited":
             self.last_exit[worker.kind] = ended
+        if worker.is_ended_by_us and event.status == signal.SIGKILL:
+            ended = "was ended by the agent"
         who, told = (worker.name, worker.kind, worker.pid, worker.uid), f"{ended}; {event.text}".removesuffix("; ")
         self.audit(Entry("worker-exit", *who, detail=told, cpu_us=event.cpu_us, peak_kib=event.peak_kib))
         if event.text:

@@ -81,6 +81,7 @@ class Worker:
         self.pidfd = -1
         self.companion = 0
         self.missing = 0
+        self.is_ended_by_us = False
         self.deadline_s = profile.lifetime.deadline_s
         # How many it has been given.
         self.jobs = 0

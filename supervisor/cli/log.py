@@ -7,10 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+from typing import get_args
 
 import msgspec
 
 from supervisor.audit_log_chain import HEAD_BYTES, HEAD_SUFFIX, Head, Record, last_of, read, read_head
+from supervisor.audit_log_entry import Event
 from supervisor.audit_log_mirror import PREFIX
 from supervisor.audit_log_verify import File, Verdict, verify
 from supervisor.cli.actions import add_actions
@@ -19,6 +22,7 @@ from supervisor.layout import Layout
 
 EXIT_WELL, EXIT_WRONG, EXIT_USAGE, EXIT_NO_PERMISSION = 0, 1, 2, 4
 SHOWN = 50
+EVENTS: tuple[Event, ...] = get_args(Event)
 # A file may get its final name while the files are read: then once more.
 TRIES = 5
 
@@ -34,8 +38,8 @@ read it.
 """
 
 
-class BadAnchor(ValueError):
-    """What was given as a copy kept elsewhere is none."""
+class BadWord(ValueError):
+    """What was given as an event, or as a copy kept elsewhere, is none."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +67,7 @@ def _configure_show(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--event", metavar="EVENT", help="only of this event (violation, commit, worker-exit, ...)")
     parser.add_argument("--kind", metavar="KIND", help="only of this kind of worker")
-    parser.add_argument("-n", metavar="N", type=int, default=SHOWN, help="how many at most (default: %(default)s)")
+    parser.add_argument("-n", metavar="N", type=int, help=f"how many at most, the newest (default: {SHOWN})")
     parser.set_defaults(carry_out=lambda options: _or_complain(_show, options))
 
 
@@ -80,8 +84,8 @@ def _or_complain(action: Callable[[argparse.Namespace], int], options: argparse.
     except PermissionError as error:
         print(f"agent-supervisor: {error.filename} can't be read: be root", file=sys.stderr)
         return EXIT_NO_PERMISSION
-    except BadAnchor as error:
-        print(f"agent-supervisor: {error}", file=sys.stderr)
+    except BadWord as error:
+        print(f"agent-supervisor: {printable(str(error))}", file=sys.stderr)
         return EXIT_USAGE
     except OSError as error:
         print(f"agent-supervisor: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -119,15 +123,29 @@ def _told(verdict: Verdict) -> Iterator[str]:
 
 
 def _show(options: argparse.Namespace) -> int:
+    if options.event is not None:
+        _refuse_unknown(options.event)
     chosen: list[tuple[bytes, Record | None]] = []
     for file in _files(options.file):
         for text in file.content.splitlines(keepends=True):
             record = read(text)
             if _is_wanted(record, options):
                 chosen.append((text, record))
-    for text, record in chosen[-options.n :] if options.n > 0 else ():
+    most = SHOWN if options.n is None else options.n
+    for text, record in chosen[-most:] if most > 0 else ():
         print(text.decode("utf-8", "replace").rstrip("\n") if options.json else printable(_line(text, record)))
+    # Whoever has named a number knows that there may be more.
+    if options.n is None and len(chosen) > SHOWN:
+        print(f"agent-supervisor: {len(chosen) - SHOWN} earlier ones are not shown; -n N shows more", file=sys.stderr)
     return EXIT_WELL
+
+
+def _refuse_unknown(event: str) -> None:
+    """BadWord for an event that no record has."""
+    if event not in EVENTS:
+        near = get_close_matches(event, EVENTS)
+        told = f"is {' or '.join(near)} meant?" if near else f"there are {', '.join(EVENTS)}"
+        raise BadWord(f"there is no event {event}; {told}")
 
 
 def _is_wanted(record: Record | None, options: argparse.Namespace) -> bool:
@@ -162,7 +180,11 @@ def _files(path: str) -> list[File]:
 
 
 def _complete(folder: str, name: str) -> list[str]:
-    return [f"{folder}/{each}" for each in sorted(os.listdir(folder)) if last_of(each, name) is not None]
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder, and no audit log in it", folder) from None
+    return [f"{folder}/{each}" for each in sorted(names) if last_of(each, name) is not None]
 
 
 def _file(path: str) -> File | None:
@@ -199,7 +221,7 @@ def _anchors(options: argparse.Namespace) -> dict[int, frozenset[str]]:
 def _anchor(text: str) -> tuple[int, str]:
     seq, _, digest = text.partition(":")
     if not seq.isdecimal() or len(digest) != 64:
-        raise BadAnchor(f"{text} is no anchor: expected a record's number, a colon and its hash of 64 digits")
+        raise BadWord(f"{text} is no anchor: expected a record's number, a colon and its hash of 64 digits")
     return int(seq), digest
 
 

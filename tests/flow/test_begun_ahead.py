@@ -60,7 +60,7 @@ def test_who_waits_when_a_step_fails_is_ended_and_did_nothing() -> None:
         log = entries(vm)
         assert place(log, event="worker-verified", kind="password")
         assert [entry["detail"] for entry in log if entry.get("kind") == "password" and "exit" in entry["event"]] == [
-            "was killed"
+            "was ended by the agent"
         ]
         for kind in COMMITTERS[2:]:
             assert not place(log, event="commit", kind=kind)

@@ -55,8 +55,33 @@ def test_those_that_were_asked_for(path: Path, capsys: pytest.CaptureFixture[str
     assert len(shown(path, capsys, "-n", "2")) == 2
     assert shown(path, capsys, "-n", "0") == []
     assert [line.split()[2] for line in shown(path, capsys, "--kind", "account")] == ["commit"]
+    assert shown(path, capsys, "--event", "violation") == []
     (told,) = map(json.loads, shown(path, capsys, "--json", "--event", "control"))
     assert (told["uid"], told["decision"], told["seq"]) == (1000, "refused", 3)
+
+
+def test_what_is_not_shown_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(tmp_path / "audit.log", 70)
+    command = ["log", "show", "--file", str(tmp_path / "audit.log")]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    written = len((tmp_path / "audit.log").read_bytes().splitlines())
+    assert len(said.out.splitlines()) == 50
+    assert said.err == f"agent-supervisor: {written - 50} earlier ones are not shown; -n N shows more\n"
+    for number, lines in (("5", 5), ("100", written)):
+        assert main([*command, "-n", number]) == 0
+        said = capsys.readouterr()
+        assert (len(said.out.splitlines()), said.err) == (lines, "")
+
+
+@pytest.mark.parametrize(
+    ("event", "said"), [("violaton", "is violation meant?"), ("xyzzy", "there are log-begun, log-rotated, ")]
+)
+def test_an_event_that_is_none_is_refused(
+    event: str, said: str, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["log", "show", "--file", str(path), "--event", event]) == 2
+    assert capsys.readouterr().err.startswith(f"agent-supervisor: there is no event {event}; {said}")
 
 
 def test_verify_in_words(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +97,9 @@ def test_verify_in_words(path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_without_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["log", "verify", "--file", str(tmp_path / "audit.log")]) == 1
     assert capsys.readouterr().err == f"agent-supervisor: {tmp_path}/audit.log: there is no audit log\n"
+    assert main(["log", "show", "--file", str(tmp_path / "state" / "audit.log")]) == 1
+    told = f"agent-supervisor: {tmp_path}/state: there is no such folder, and no audit log in it\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize("anchor", ["7", "x:y", f"7:{'0' * 63}"])
