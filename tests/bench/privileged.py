@@ -20,6 +20,7 @@ from tests.fabric.lab import PROJECT, Lab
 from tests.fabric.waiting import until
 from tests.jail.mutants import Mutation
 from tests.jail.rigged import Rig, place_bait, place_policy, policy_sources
+from tests.oracle.package import FOLDER
 
 MOST_LINES = 3500
 OURS = ("ipc", "policy", "supervisor", "workers")
@@ -43,6 +44,8 @@ TELLING = (
         f"        say('modules spawner ' + {_NAMES})\n        status = self._serve()\n",
     ),
 )
+# Where the distribution's waagent has its modules; nothing is counted where that was not unpacked.
+OTHER_AGENT = FOLDER / "unpacked/usr/lib/python3/dist-packages/azurelinuxagent"
 # What a test's spawner has loaded beyond the agent's own.
 _NOT_THE_SPAWNERS = ("supervisor.main",)
 
@@ -106,6 +109,8 @@ def main() -> int:
     sizes = measured()
     text = table(sizes)
     print(text)
+    other = _counted(sorted(OTHER_AGENT.rglob("*.py")))
+    print(f"the distribution's waagent, all in one process: {other.code:,} lines of code, {other.lines:,} in all")
     if chosen.write:
         before, _, rest = chosen.write.read_text(encoding="utf-8").partition(BEGINS)
         after = rest.partition(ENDS)[2]
@@ -130,7 +135,10 @@ def _told(rig: Rig, kind: str, said: list[str]) -> list[str]:
 
 
 def _size(modules: Iterable[str]) -> Size:
-    files = [_file(name) for name in modules if name not in _NOT_THE_SPAWNERS]
+    return _counted(_file(name) for name in modules if name not in _NOT_THE_SPAWNERS)
+
+
+def _counted(files: Iterable[Path]) -> Size:
     sources = [path.read_bytes() for path in files]
     return Size(sum(map(code_lines, sources)), sum(source.count(b"\n") for source in sources))
 

@@ -164,6 +164,7 @@ def leave_shell(page: Page, lab: Lab) -> None:
     page.heading("A shell in the lab (its end goes on with the demo)")
     page.line(f"the agent is {AGENT}, its log {AGENT_LOG}, the host's record beside it")
     page.line("ask it: agent-supervisor ps, status --long, goal-state, certificates, firewall show (help has all)")
+    page.line("(without systemd no extension runs in here: docs/extensions.md has the way to a VM where they do)")
     page.line(f"steer the host: cd {PROJECT}; .venv/bin/python -m tests.fabric.wire_control {CONTROL} COMMAND...")
     page.line(
         "(publish; fault any:status=503, which ps and the log tell of within seconds; clear; help names them all)"
