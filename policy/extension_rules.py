@@ -7,6 +7,7 @@ Pure; for the sealed compiler and the command line.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import get_args
 
+from ipc.handler_names import EXPECTED
 from ipc.messages.extension_rules import (
     MOST_RULES,
     ExtensionRule,
@@ -33,6 +34,8 @@ _TOLD_KEYS = tuple(key.removeprefix("handler_") for key in _KEYS)
 _WORDS: dict[str, tuple[str, ...]] = {"class": get_args(HandlerClass), "denied": get_args(HandlerVerb)}
 _UNITS = {"cpu_percent": "% of one processor", "memory_mib": "MiB of memory", "tasks": "processes and threads"}
 _PARTS = {"limits": tuple(_UNITS), "outbound": ("to", "tcp", "udp"), "wireserver": WireRequests.__struct_fields__}
+# By key, what a text should be that has not its form.
+RULE_FORMS = {"name": f"a handler's name, the beginning of one and a star, or a star; in a name {EXPECTED}"}
 # Where systemd has a handler's commands (extensions.md 10), below the root of cgroup2.
 _SLICES = "azure.slice/azure-vmextensions.slice"
 

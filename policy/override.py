@@ -12,7 +12,7 @@ import msgspec
 from ipc.errors import ConfigError
 from ipc.messages.extension_rules import ExtensionRule
 from ipc.messages.grants import WireGrant
-from policy import extension_rules
+from policy import extension_rules, misfit
 from policy.grants import faults
 from policy.groups import CallGroup, stages
 from policy.level import Level, higher, required
@@ -218,7 +218,7 @@ def _with_values(part: P, told: _Told, key: str, values: Mapping[str, float], ki
     try:
         changed = msgspec.convert({**msgspec.to_builtins(part), **values}, kind)
     except msgspec.ValidationError as error:
-        raise _Unusable(f"{key}: {error}") from None
+        raise _Unusable(f"{key}.{misfit.told(error)}") from None
     return _changed(changed, told)
 
 

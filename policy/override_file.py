@@ -14,7 +14,8 @@ from ipc.handler_names import LONGEST_NAME
 from ipc.messages.extension_rules import ExtensionTable
 from ipc.messages.grants import WireGrant
 from ipc.records import MECHANISMS
-from policy.extension_rules import EXTENSIONS, words_for
+from policy import misfit
+from policy.extension_rules import EXTENSIONS, RULE_FORMS, words_for
 from policy.groups import CallName
 from policy.level import LEVELS, Level, Mechanism
 from policy.profile import Capability, PathGrant, Program, Request, Why
@@ -125,7 +126,7 @@ def _demands(source: str, demands: dict[str, object]) -> Demands:
         return msgspec.convert(demands, Demands)
     except msgspec.ValidationError as error:
         words = f"min_level is one of {', '.join(LEVELS)}, require a list of {', '.join(MECHANISMS)}"
-        raise ConfigError(source, f"{error}: {words}") from None
+        raise ConfigError(source, f"{misfit.told(error)}: {words}") from None
 
 
 def _rules(source: str, tables: object) -> tuple[ExtensionTable, ...]:
@@ -141,17 +142,14 @@ def _rule(source: str, place: int, table: object) -> ExtensionTable:
     except msgspec.ValidationError as error:
         name = table.get("name") if isinstance(table, dict) else None
         is_usable = isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_NAME
-        problem, _, path = str(error).partition(" - at `$")
-        key = path.strip(".`")
         where = f"name {name}" if is_usable else f"table {place}"
-        at = f"{key}: " if key else ""
-        words = ", ".join(words_for(key, problem))
-        told = f"{at}{problem}{f', expected one of {words}' if words else ''}"
-        raise ConfigError(source, f"[[{EXTENSIONS}]] {where}: {told}") from None
+        words = ", ".join(words_for(misfit.place(error), str(error)))
+        problem = f"{misfit.told(error, RULE_FORMS)}{f', expected one of {words}' if words else ''}"
+        raise ConfigError(source, f"[[{EXTENSIONS}]] {where}: {problem}") from None
 
 
 def _convert(source: str, where: str, value: object, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(source, f"{where}{error}") from None
+        raise ConfigError(source, f"{where}{misfit.told(error)}") from None

@@ -12,6 +12,7 @@ import msgspec
 
 from ipc.errors import ConfigError
 from policy.groups import CallGroup
+from policy.misfit import told
 from policy.profile import Profile
 
 T = TypeVar("T")
@@ -46,4 +47,4 @@ def convert(name: str, content: bytes, kind: type[T]) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(name, f"is not TOML: {error}") from None
     except msgspec.ValidationError as error:
-        raise ConfigError(name, str(error)) from None
+        raise ConfigError(name, told(error)) from None
