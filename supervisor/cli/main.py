@@ -35,7 +35,8 @@ COMMANDS = (
 TOLD_WHERE = frozenset({"ps", "extensions"})
 
 EPILOG = """\
-exit status: 0 all went well; 1 the agent gave no usable answer; 2 wrong usage; 3 the agent is not running;
+exit status: 0 all went well; 1 the agent gave no usable answer; 2 wrong usage, or settings that can't be
+used; 3 the agent is not running;
 4 no permission to ask it. Those of status tell more: see its help
 """
 
