@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from tests.fabric.lab import PlacedFile
+from tests.fabric.lab import LabProcess, PlacedFile
 from tests.fabric.outcome import judge
 from tests.fabric.scene import Scene, Wanted, image_files
 from tests.fabric.systemd_lab import UNIT, SystemdLab
@@ -84,7 +84,13 @@ def test_a_killed_spawner_is_started_again_and_nothing_is_done_twice(dvd: Wanted
 def test_a_supervisor_that_hangs_is_ended_by_the_watchdog(dvd: Wanted) -> None:
     with first_boot(dvd, extra=IMPATIENT) as (lab, _):
         assert lab.show(UNIT, "WatchdogUSec")["WatchdogUSec"] == "1s"
-        (supervisor,) = [process for process in lab.processes() if "supervisor.main" in process.argv]
+
+        def is_alone() -> list[LabProcess]:
+            found = [process for process in lab.processes() if "supervisor.main" in process.argv]
+            return found if len(found) == 1 else []
+
+        # After provisioning a fresh one takes its place.
+        (supervisor,) = until("the supervisor", is_alone)
         lab.kill(supervisor.pid, signal.SIGSTOP)
         until("the restart", lambda: lab.show(UNIT, "NRestarts")["NRestarts"] == "1", timeout_s=15)
         until("the new one", lambda: lab.show(UNIT, "ActiveState")["ActiveState"] == "active")
